@@ -1,1 +1,13 @@
-//! placeholder
+//! The gRPC contract between the services, compiled from `devops_mcp/v1/*.proto`, and its conversion from and
+//! to the domain's types.
+
+/// The generated code.
+#[allow(missing_docs, unused_qualifications, clippy::all, reason = "generated; the .proto files are the documentation")]
+pub mod v1 {
+    tonic::include_proto!("devops_mcp.v1");
+}
+
+pub mod convert;
+
+/// The metadata key under which an error carries its stable code.
+pub const CODE_KEY: &str = "devops-mcp-code";
