@@ -1,0 +1,234 @@
+//! The `monitoring:` section of a service's settings.
+
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// What a service logs, traces and measures, and where that goes.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Log lines.
+    pub logging: Logging,
+    /// Spans.
+    pub tracing: Tracing,
+    /// Metrics.
+    pub metrics: Metrics,
+}
+
+/// What is logged, how and where to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Logging {
+    /// A level (`info`) or directives as in `RUST_LOG` (`info,sqlx=warn`).
+    pub level: String,
+    /// The shape of a line.
+    pub format: Format,
+    /// Where lines go.
+    pub output: Output,
+    /// Which of the fields that are the same in every line, or in every line of a request, are written.
+    pub fields: Vec<Field>,
+}
+
+impl Default for Logging {
+    fn default() -> Self {
+        Self {
+            level: "info".to_owned(),
+            format: Format::Auto,
+            output: Output::Stdout,
+            fields: Field::ALL.to_vec(),
+        }
+    }
+}
+
+/// The shape of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// One JSON object a line.
+    Json,
+    /// For people to read.
+    Pretty,
+    /// `pretty` on a terminal, otherwise `json`.
+    Auto,
+}
+
+/// Where log lines go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub enum Output {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+    /// A file, appended to.
+    File(PathBuf),
+}
+
+impl From<String> for Output {
+    fn from(output: String) -> Self {
+        match output.as_str() {
+            "stdout" => Self::Stdout,
+            "stderr" => Self::Stderr,
+            _ => Self::File(output.into()),
+        }
+    }
+}
+
+impl From<Output> for String {
+    fn from(output: Output) -> Self {
+        match output {
+            Output::Stdout => "stdout".to_owned(),
+            Output::Stderr => "stderr".to_owned(),
+            Output::File(path) => path.to_string_lossy().into_owned(),
+        }
+    }
+}
+
+/// A field of log lines that can be left out. `timestamp`, `level`, `target` and `message` always stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Field {
+    /// The service's name.
+    Service,
+    /// The service's version.
+    Version,
+    /// Where it is deployed.
+    Environment,
+    /// The trace the line belongs to.
+    TraceId,
+    /// The span the line was written in.
+    SpanId,
+    /// The request the line belongs to.
+    RequestId,
+}
+
+impl Field {
+    /// Every field, in the order in which they are written.
+    pub const ALL: [Self; 6] =
+        [Self::Service, Self::Version, Self::Environment, Self::TraceId, Self::SpanId, Self::RequestId];
+}
+
+/// Which spans are made and where they are sent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tracing {
+    /// Whether spans are made at all. Requests have trace ids in any case.
+    pub enabled: bool,
+    /// The OTLP/gRPC endpoint, for example `http://localhost:4317`. Without it,
+    /// `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` or `OTEL_EXPORTER_OTLP_ENDPOINT`; without these nothing is sent.
+    pub endpoint: Option<String>,
+    /// The share of traces started here that is sampled, 0 to 1.
+    pub sample_ratio: f64,
+    /// How many ended spans may wait to be sent; beyond it they are dropped, and counted.
+    pub queue_size: usize,
+    /// How many spans are sent at once, at most.
+    pub batch_size: usize,
+    /// How long an ended span waits for a batch to fill, in milliseconds.
+    pub export_interval_ms: u64,
+}
+
+impl Default for Tracing {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            endpoint: None,
+            sample_ratio: 1.0,
+            queue_size: 2048,
+            batch_size: 512,
+            export_interval_ms: 1000,
+        }
+    }
+}
+
+/// How much is measured.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Metrics {
+    /// Whether anything is measured. When not, `/metrics` is empty.
+    pub enabled: bool,
+    /// How many series one metric may have; what would need another one is not recorded, and counted.
+    pub max_series_per_metric: usize,
+    /// How many values of each label that clients can choose (`tenant_id`, `tool`, `type`) are told apart; the
+    /// rest is `other`.
+    pub max_label_values: usize,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self { enabled: true, max_series_per_metric: 2000, max_label_values: 200 }
+    }
+}
+
+/// A value that no deserialiser can refuse by its type alone.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: expected {expected}")]
+pub struct Invalid {
+    /// The key, from `monitoring` down.
+    pub key: &'static str,
+    /// What would have been right.
+    pub expected: &'static str,
+}
+
+impl Settings {
+    /// Checks what the types do not.
+    ///
+    /// # Errors
+    /// [`Invalid`] names the first key whose value cannot be.
+    pub fn validate(&self) -> Result<(), Invalid> {
+        let check = |ok: bool, key, expected| if ok { Ok(()) } else { Err(Invalid { key, expected }) };
+        let tracing = &self.tracing;
+        check(
+            (0.0..=1.0).contains(&tracing.sample_ratio),
+            "monitoring.tracing.sample_ratio",
+            "a number from 0 to 1",
+        )?;
+        check(tracing.queue_size > 0, "monitoring.tracing.queue_size", "at least 1")?;
+        check(
+            (1..=tracing.queue_size).contains(&tracing.batch_size),
+            "monitoring.tracing.batch_size",
+            "at least 1 and at most monitoring.tracing.queue_size",
+        )?;
+        check(tracing.export_interval_ms > 0, "monitoring.tracing.export_interval_ms", "at least 1")?;
+        check(
+            self.metrics.max_series_per_metric > 0,
+            "monitoring.metrics.max_series_per_metric",
+            "at least 1",
+        )?;
+        check(self.metrics.max_label_values > 0, "monitoring.metrics.max_label_values", "at least 1")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_guides_section_is_read_and_defaults_fill_the_rest() {
+        let section = serde_json::json!({ "logging": {
+            "level": "info", "format": "json", "output": "stdout",
+            "fields": ["service", "version", "environment", "trace_id"],
+        }});
+        let settings: Settings = serde_json::from_value(section).unwrap();
+        assert_eq!(settings.logging.format, Format::Json);
+        assert_eq!(settings.logging.fields.len(), 4);
+        assert_eq!(settings.metrics, Metrics::default());
+        settings.validate().unwrap();
+    }
+
+    #[test]
+    fn unknown_keys_and_impossible_values_are_refused() {
+        let unknown = serde_json::json!({ "tracing": { "sampling": 1 } });
+        assert!(serde_json::from_value::<Settings>(unknown).is_err());
+        let mut settings = Settings::default();
+        settings.tracing.sample_ratio = 1.5;
+        assert_eq!(settings.validate().unwrap_err().key, "monitoring.tracing.sample_ratio");
+    }
+
+    #[test]
+    fn an_output_survives_a_round_trip() {
+        for output in [Output::Stdout, Output::Stderr, Output::File("/var/log/x.log".into())] {
+            let json = serde_json::to_value(&output).unwrap();
+            assert_eq!(serde_json::from_value::<Output>(json).unwrap(), output);
+        }
+    }
+}
