@@ -1,1 +1,62 @@
-//! placeholder
+//! What replicas share: rate limits, a cache and notices. With Redis they share it across machines; without
+//! one, and while Redis is away, the same traits are kept in process.
+//!
+//! Nothing here may hold a request up: a command gets [`Settings::timeout`], the first one that fails opens
+//! a circuit, and a task in the background closes it again when Redis answers. Nothing durable lives here.
+
+pub mod cache;
+pub mod limit;
+pub mod metrics;
+pub mod notices;
+mod redis_link;
+mod settings;
+
+pub use cache::Cache;
+pub use limit::{Decision, Quota, RateLimiter};
+pub use notices::Notices;
+pub use settings::{InvalidUrl, Settings};
+
+use redis_link::Link;
+use std::sync::Arc;
+
+/// The three shared things. Clones share them; the connection to Redis closes with the last clone.
+#[derive(Clone)]
+pub struct Coordination {
+    /// Rate limits.
+    pub limiter: Arc<dyn RateLimiter>,
+    /// Small values with a time to live.
+    pub cache: Arc<dyn Cache>,
+    /// Hints from replica to replica.
+    pub notices: Arc<dyn Notices>,
+}
+
+impl Coordination {
+    /// Everything within this process.
+    pub fn in_process() -> Self {
+        Self {
+            limiter: Arc::new(limit::InProcess::default()),
+            cache: Arc::new(cache::InProcess::default()),
+            notices: Arc::new(notices::InProcess::default()),
+        }
+    }
+}
+
+/// Sets up what `settings` ask for: Redis when there is a URL, otherwise everything in process. Redis need
+/// not be there: until it answers, and whenever it doesn't, the in-process implementations stand in.
+///
+/// # Errors
+/// [`InvalidUrl`] when the URL is not one of Redis.
+///
+/// # Panics
+/// When called outside a Tokio runtime.
+pub fn connect(settings: &Settings) -> Result<Coordination, InvalidUrl> {
+    let Some(client) = settings.client()? else {
+        return Ok(Coordination::in_process());
+    };
+    let link = Link::new(client.clone(), settings.clone());
+    Ok(Coordination {
+        limiter: Arc::new(limit::Shared::new(link.clone())),
+        cache: Arc::new(cache::Shared::new(link.clone())),
+        notices: Arc::new(notices::Shared::new(client, link)),
+    })
+}

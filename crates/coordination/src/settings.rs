@@ -1,0 +1,98 @@
+//! The `redis:` section of the configuration.
+
+use redis::Client;
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use std::time::Duration;
+use url::Url;
+
+/// How to reach Redis, and how long to wait for it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// `redis://[user:password@]host[:port][/database]`, or `rediss://` for TLS. None: everything in process.
+    #[serde(serialize_with = "without_password")]
+    pub url: Option<SecretString>,
+    /// What every key and channel begins with, so that installations can share a Redis.
+    pub prefix: String,
+    /// How long a request waits for one command, such as `50ms`.
+    #[serde(serialize_with = "write_duration", deserialize_with = "read_duration")]
+    pub timeout: Duration,
+    /// How long the background task waits for a connection.
+    #[serde(serialize_with = "write_duration", deserialize_with = "read_duration")]
+    pub connect_timeout: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            url: None,
+            prefix: "devops-mcp:".to_owned(),
+            timeout: Duration::from_millis(50),
+            connect_timeout: Duration::from_millis(500),
+        }
+    }
+}
+
+/// The URL is not one of Redis. The reason never holds the URL, which may hold a password.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a Redis URL (expected redis://[user:password@]host[:port][/database]): {0}")]
+pub struct InvalidUrl(String);
+
+impl Settings {
+    /// Settings for the Redis at `url`, the rest as by default.
+    pub fn at(url: &str) -> Self {
+        Self {
+            url: Some(url.into()),
+            ..Self::default()
+        }
+    }
+
+    /// Checks the URL without connecting.
+    ///
+    /// # Errors
+    /// [`InvalidUrl`] when it is not one of Redis.
+    pub fn validate(&self) -> Result<(), InvalidUrl> {
+        self.client().map(drop)
+    }
+
+    pub(crate) fn client(&self) -> Result<Option<Client>, InvalidUrl> {
+        let Some(url) = self
+            .url
+            .as_ref()
+            .map(ExposeSecret::expose_secret)
+            .filter(|url| !url.is_empty())
+        else {
+            return Ok(None);
+        };
+        Client::open(url).map(Some).map_err(|e| InvalidUrl(e.to_string()))
+    }
+}
+
+fn without_password<S: Serializer>(url: &Option<SecretString>, out: S) -> Result<S::Ok, S::Error> {
+    let Some(url) = url else {
+        return out.serialize_none();
+    };
+    let Ok(mut url) = Url::parse(url.expose_secret()) else {
+        return out.serialize_str("***");
+    };
+    if url.password().is_some() && url.set_password(Some("***")).is_err() {
+        return out.serialize_str("***");
+    }
+    out.serialize_str(url.as_str())
+}
+
+fn write_duration<S: Serializer>(duration: &Duration, out: S) -> Result<S::Ok, S::Error> {
+    out.collect_str(&humantime::format_duration(*duration))
+}
+
+fn read_duration<'de, D: Deserializer<'de>>(input: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(input)?;
+    let duration = humantime::parse_duration(&text)
+        .map_err(|e| de::Error::custom(format!("expected a duration such as \"50ms\": {e}")))?;
+    if duration.is_zero() {
+        Err(de::Error::custom("expected a duration above zero"))
+    } else {
+        Ok(duration)
+    }
+}
