@@ -13,12 +13,24 @@ pub mod logs;
 pub mod metrics;
 pub mod propagate;
 mod runtime;
+mod sampling;
 pub mod settings;
 pub mod span;
 pub mod traces;
 
 pub use logs::InvalidDirective;
 pub use settings::Settings;
+
+use anyhow::Context as _;
+use metrics::{Declaration, Gauge, Registry, catalogue};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+/// Between two runs, each observation in a histogram takes 20 bytes.
+const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+
+/// How long spans may take to leave at the end.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Which service this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,4 +39,154 @@ pub struct ServiceInfo {
     pub name: &'static str,
     /// Its version.
     pub version: &'static str,
+}
+
+/// Starts telemetry for this process. Call it inside the Tokio runtime that the service runs in: outside of one,
+/// the runtime is not measured and observations wait for a scrape.
+///
+/// `declarations` are the service's own metrics; those of this crate come to them.
+///
+/// # Errors
+/// When a setting cannot be, a metric is declared twice, a log file cannot be opened, or telemetry was started
+/// before.
+pub fn init(
+    info: ServiceInfo,
+    environment: &str,
+    settings: &Settings,
+    declarations: &[&'static [Declaration]],
+) -> anyhow::Result<Telemetry> {
+    settings.validate()?;
+    let registry = registry(info, &settings.metrics, declarations)?;
+    if settings.metrics.enabled {
+        ::metrics::set_global_recorder(registry.recorder().clone())
+            .ok()
+            .context("telemetry has been started before in this process")?;
+        runtime::observe(&registry, info);
+    }
+    let traces = traces::init(&info, environment, &settings.tracing)?;
+    let logs = logs::init_subscriber(&info, environment, &settings.logging, &traces)?;
+    let upkeep = Upkeep::start(&registry);
+    Ok(Telemetry { registry, traces, logs: Arc::new(logs), upkeep })
+}
+
+fn registry(
+    info: ServiceInfo,
+    settings: &settings::Metrics,
+    declarations: &[&'static [Declaration]],
+) -> anyhow::Result<Registry> {
+    let mut all: Vec<_> = catalogue::COMMON.iter().map(|(_, declarations)| *declarations).collect();
+    all.extend(declarations);
+    Registry::new(info.name, &all, settings)
+}
+
+/// Running telemetry. Dropped, it stops; [`shutdown`](Telemetry::shutdown) sends first what still waits.
+#[must_use = "telemetry stops when this is dropped"]
+pub struct Telemetry {
+    registry: Registry,
+    traces: traces::Traces,
+    logs: Arc<logs::Logs>,
+    upkeep: Option<Upkeep>,
+}
+
+impl Telemetry {
+    /// What the rest of the service may do with it.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        Handle { registry: self.registry.clone(), logs: Arc::downgrade(&self.logs) }
+    }
+
+    /// Sends the spans and writes the log lines that still wait, in bounded time.
+    pub async fn shutdown(self) {
+        let Self { registry: _, traces, logs, upkeep } = self;
+        drop(upkeep);
+        if tokio::time::timeout(SHUTDOWN_TIMEOUT, traces.shutdown()).await.is_err() {
+            tracing::warn!(timeout = ?SHUTDOWN_TIMEOUT, "spans were not sent in time and are lost");
+        }
+        // Last, so that what went wrong above is still written.
+        drop(logs);
+    }
+}
+
+/// The task that keeps histograms small.
+struct Upkeep(tokio::task::AbortHandle);
+
+impl Upkeep {
+    fn start(registry: &Registry) -> Option<Self> {
+        let runtime = tokio::runtime::Handle::try_current().ok()?;
+        let registry = registry.clone();
+        let task = runtime.spawn(async move {
+            let mut ticks = tokio::time::interval(UPKEEP_EVERY);
+            loop {
+                ticks.tick().await;
+                registry.upkeep();
+            }
+        });
+        Some(Self(task.abort_handle()))
+    }
+}
+
+impl Drop for Upkeep {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// What a service may do with its telemetry. Cheap to clone.
+#[derive(Clone)]
+pub struct Handle {
+    registry: Registry,
+    logs: Weak<logs::Logs>,
+}
+
+impl Handle {
+    /// A handle to a registry of its own and to no logs, for tests. What is recorded reaches it only through
+    /// [`Handle::registry`].
+    ///
+    /// # Errors
+    /// When a metric is declared twice.
+    pub fn detached(info: ServiceInfo, declarations: &[&'static [Declaration]]) -> anyhow::Result<Self> {
+        Ok(Self { registry: registry(info, &settings::Metrics::default(), declarations)?, logs: Weak::new() })
+    }
+
+    /// All metrics of the service.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// The metrics as scraped, and their content type: OpenMetrics with exemplars when the `Accept` header asks
+    /// for it, else Prometheus' text.
+    #[must_use]
+    pub fn render(&self, accept: Option<&str>) -> (&'static str, String) {
+        self.registry.render(accept)
+    }
+
+    /// Runs `hook` before each rendering, to set gauges. It must be quick and must not block.
+    pub fn on_scrape(&self, hook: impl Fn() + Send + Sync + 'static) {
+        self.registry.on_scrape(hook);
+    }
+
+    /// Renders `gauge` from what `sample` gives at each scrape; a series that it no longer gives is gone. The gauge
+    /// must not be set elsewhere.
+    pub fn on_scrape_gauge<const N: usize>(
+        &self,
+        gauge: &'static Gauge<N>,
+        sample: impl Fn() -> Vec<([String; N], f64)> + Send + Sync + 'static,
+    ) {
+        self.registry.on_scrape_gauge(gauge, sample);
+    }
+
+    /// What is logged: a level or directives. Empty once telemetry is shut down.
+    #[must_use]
+    pub fn log_level(&self) -> String {
+        self.logs.upgrade().map(|logs| logs.level()).unwrap_or_default()
+    }
+
+    /// Changes what is logged, for all threads, at once.
+    ///
+    /// # Errors
+    /// [`InvalidDirective`] when `directives` is neither a level nor directives; then nothing changes.
+    pub fn set_log_level(&self, directives: &str) -> Result<(), InvalidDirective> {
+        self.logs.upgrade().map_or(Ok(()), |logs| logs.set_level(directives))
+    }
 }

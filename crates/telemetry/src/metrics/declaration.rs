@@ -168,6 +168,7 @@ macro_rules! metrics {
         $(, buckets: $buckets:expr)?;
     )+) => {
         /// Every metric declared here.
+        #[allow(unreachable_pub, reason = "the module may be private")]
         pub const DECLARATIONS: &[$crate::metrics::Declaration] = &[$(
             $crate::metrics::Declaration::new(
                 $crate::metrics::Kind::$kind, $name, concat!($($help),+), &[$($label),*],

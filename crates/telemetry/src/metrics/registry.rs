@@ -1,32 +1,95 @@
-//! All series of a service and everything that is asked at scrape time.
+//! All series of a service, and what is asked at scrape time.
 
+use super::exposition::{self, Format, Samples};
+use super::recorder::Recorder;
 use super::{Declaration, Gauge};
 use crate::settings;
+use ::metrics::with_local_recorder;
+use parking_lot::RwLock;
+use std::fmt;
 use std::sync::Arc;
 
-/// All metrics of one service.
-#[derive(Debug, Clone)]
-pub struct Registry(Arc<()>);
+type Hook = Arc<dyn Fn() + Send + Sync>;
+type Sampler = Arc<dyn Fn(&mut Samples<'_>) + Send + Sync>;
+
+/// All metrics of one service. A clone is the same registry.
+#[derive(Clone)]
+pub struct Registry(Arc<Inner>);
+
+struct Inner {
+    recorder: Arc<Recorder>,
+    hooks: RwLock<Vec<Hook>>,
+    samplers: RwLock<Vec<Sampler>>,
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Registry").field(&self.0.recorder).finish()
+    }
+}
 
 impl Registry {
-    /// A registry that knows the given declarations.
-    pub fn new(_service: &str, _declarations: &[&'static [Declaration]], _settings: &settings::Metrics) -> anyhow::Result<Self> {
-        Ok(Self(Arc::new(())))
+    /// A registry that takes the declared metrics and no others. [`init`](crate::init) makes the one of a service;
+    /// tests make their own.
+    ///
+    /// # Errors
+    /// When a metric is declared twice, or has a label `service`.
+    pub fn new(
+        service: &str,
+        declarations: &[&'static [Declaration]],
+        settings: &settings::Metrics,
+    ) -> anyhow::Result<Self> {
+        let recorder = Arc::new(Recorder::new(service, declarations, settings)?);
+        Ok(Self(Arc::new(Inner { recorder, hooks: RwLock::default(), samplers: RwLock::default() })))
     }
 
-    /// What is scraped.
-    pub fn render(&self, _accept: Option<&str>) -> (&'static str, String) {
-        ("text/plain; version=0.0.4; charset=utf-8", String::new())
+    /// What records into it, for [`with_local_recorder`](::metrics::with_local_recorder) and the like.
+    #[must_use]
+    pub fn recorder(&self) -> &Arc<Recorder> {
+        &self.0.recorder
     }
 
-    /// Runs `hook` before each rendering.
-    pub fn on_scrape(&self, _hook: impl Fn() + Send + Sync + 'static) {}
+    /// What is scraped, and its content type: OpenMetrics with exemplars when the `Accept` header asks for it, else
+    /// Prometheus' text.
+    #[must_use]
+    pub fn render(&self, accept: Option<&str>) -> (&'static str, String) {
+        let Inner { recorder, hooks, samplers } = &*self.0;
+        // Cloned, so that a hook may register another and no lock is held while foreign code runs.
+        let hooks = hooks.read().clone();
+        with_local_recorder(recorder, || hooks.iter().for_each(|hook| hook()));
+        let mut samples = Samples::new(recorder);
+        let samplers = samplers.read().clone();
+        samplers.iter().for_each(|sampler| sampler(&mut samples));
+        let format = Format::negotiate(accept);
+        (format.content_type(), exposition::render(recorder, &samples, format))
+    }
 
-    /// Renders `gauge` from what `sample` gives.
+    /// Runs `hook` before each rendering, to set gauges. It must be quick and must not block.
+    pub fn on_scrape(&self, hook: impl Fn() + Send + Sync + 'static) {
+        self.0.hooks.write().push(Arc::new(hook));
+    }
+
+    /// Renders `gauge` from what `sample` gives at each scrape; a series that it no longer gives is gone. The gauge
+    /// must not be set elsewhere.
     pub fn on_scrape_gauge<const N: usize>(
         &self,
-        _gauge: &'static Gauge<N>,
-        _sample: impl Fn() -> Vec<([String; N], f64)> + Send + Sync + 'static,
+        gauge: &'static Gauge<N>,
+        sample: impl Fn() -> Vec<([String; N], f64)> + Send + Sync + 'static,
     ) {
+        self.on_scrape_samples(move |samples| {
+            for (labels, value) in sample() {
+                samples.push(gauge.declaration(), &labels.each_ref().map(String::as_str), value);
+            }
+        });
+    }
+
+    /// Asks `sampler` for samples at each scrape.
+    pub(crate) fn on_scrape_samples(&self, sampler: impl Fn(&mut Samples<'_>) + Send + Sync + 'static) {
+        self.0.samplers.write().push(Arc::new(sampler));
+    }
+
+    /// Moves recorded observations into their buckets; between two calls each takes 20 bytes.
+    pub(crate) fn upkeep(&self) {
+        self.0.recorder.exporter().run_upkeep();
     }
 }
