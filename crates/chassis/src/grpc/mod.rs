@@ -1,0 +1,14 @@
+//! gRPC between the services: the server, the channels of clients, and the credentials that calls carry.
+
+mod channel;
+mod credentials;
+mod resolve;
+mod serve;
+
+pub use channel::{ChannelOptions, GrpcChannel, channel};
+pub use credentials::{bearer, require_service_token, with_bearer};
+
+pub(crate) use serve::serve;
+
+/// The largest message either way, in bytes. It is tonic's default for what is decoded; whoever makes pages cuts them below it.
+pub const MAX_MESSAGE_BYTES: usize = 4 << 20;

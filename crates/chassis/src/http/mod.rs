@@ -1,0 +1,11 @@
+//! The HTTP server: the middleware stack around a service's routes, and the listener.
+
+mod edge;
+mod serve;
+mod stack;
+
+pub use edge::BodyLimit;
+pub use stack::stack;
+
+pub(crate) use edge::EdgeLayer;
+pub(crate) use serve::serve;

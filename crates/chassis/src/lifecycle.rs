@@ -1,0 +1,268 @@
+//! A service's life: settings, telemetry, sockets, the service itself, ready; then drain, finish, flush, end.
+
+use crate::{App, Args, Configuration, DECLARATIONS, Host, Readiness, Service, Settings, Tasks, readiness::Phase, settings};
+use anyhow::{Context, bail};
+use serde::Serialize;
+use std::{
+    net::SocketAddr,
+    path::Path,
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use telemetry::settings::Output;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{Signal, SignalKind, signal},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+/// The whole of a service's `main`: reads the command line (`--config`, `--print-config`, `--help`, `--version`), then [`serve`]s.
+pub fn main<S: Service>() -> ExitCode {
+    let command = clap::Command::new(S::INFO.name).version(S::INFO.version);
+    let matches = <Args as clap::Args>::augment_args(command).get_matches();
+    match <Args as clap::FromArgMatches>::from_arg_matches(&matches) {
+        Ok(args) => serve::<S>(&args),
+        Err(error) => error.exit(),
+    }
+}
+
+/// Loads the settings, then prints them or [`run`]s the service.
+pub fn serve<S: Service>(args: &Args) -> ExitCode {
+    let configuration = match settings::load::<S::Settings>(args.config.as_deref()) {
+        Ok(configuration) => configuration,
+        Err(error) => return fail::<S>(&error),
+    };
+    if !args.print_config {
+        return run::<S>(configuration);
+    }
+    match settings::print(&configuration) {
+        Ok(text) => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail::<S>(&error),
+    }
+}
+
+fn fail<S: Service>(error: &dyn std::fmt::Display) -> ExitCode {
+    eprintln!("{}: {error}", S::INFO.name);
+    ExitCode::FAILURE
+}
+
+/// Runs the service to its end: 0 after a clean shutdown, 1 when it could not start or had to be cut off.
+pub fn run<S: Service>(configuration: Configuration<S::Settings>) -> ExitCode {
+    let begun = Instant::now();
+    // Taken by whatever speaks TLS without asking which provider; a second installation changes nothing.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail::<S>(&format_args!("cannot start the runtime: {error}")),
+    };
+    let code = runtime.block_on(observed::<S>(configuration, begun));
+    // What still blocks a thread now was given its time.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    code
+}
+
+/// The service's life within telemetry's: flushed whatever happened.
+async fn observed<S: Service>(configuration: Configuration<S::Settings>, begun: Instant) -> ExitCode {
+    let monitoring = configuration.common.monitoring.clone();
+    let declarations: Vec<_> = [DECLARATIONS].iter().chain(S::declarations()).copied().collect();
+    let telemetry = match telemetry::init(S::INFO, &configuration.common.environment, &monitoring, &declarations) {
+        Ok(telemetry) => telemetry,
+        Err(error) => return fail::<S>(&format_args!("cannot start telemetry: {error:#}")),
+    };
+    let result = life::<S>(configuration, telemetry.handle(), begun).await;
+    if let Err(error) = &result {
+        tracing::error!(error = format!("{error:#}"), "service failed");
+        // Whoever stands at the terminal would not see it.
+        if matches!(monitoring.logging.output, Output::File(_)) {
+            fail::<S>(&format_args!("{error:#}"));
+        }
+    }
+    telemetry.shutdown().await;
+    if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+async fn life<S: Service>(
+    configuration: Configuration<S::Settings>,
+    telemetry: telemetry::Handle,
+    begun: Instant,
+) -> anyhow::Result<()> {
+    let mut signals = Signals::new()?;
+    let mut running = tokio::select! {
+        started = start::<S>(configuration, telemetry) => started?,
+        signal = signals.next() => {
+            tracing::info!(signal, "told to stop before being ready");
+            return Ok(());
+        }
+    };
+    tracing::info!(
+        http = %running.http,
+        grpc = running.grpc.map(tracing::field::display),
+        startup_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+        "ready"
+    );
+    let failed = tokio::select! {
+        signal = signals.next() => {
+            tracing::info!(signal, "stopping");
+            Ok(())
+        }
+        failed = running.failed() => failed,
+    };
+    tokio::select! {
+        stopped = running.stop() => stopped?,
+        signal = signals.next() => bail!("told to stop again by {signal}: ended at once"),
+    }
+    tracing::info!("stopped");
+    failed
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).context("cannot listen to signals");
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+/// A service that takes requests.
+pub struct Running {
+    /// Where it serves HTTP.
+    pub http: SocketAddr,
+    /// Where it serves gRPC.
+    pub grpc: Option<SocketAddr>,
+    /// What it was lent.
+    pub host: Host,
+    servers: JoinSet<anyhow::Result<()>>,
+}
+
+/// Binds the sockets, builds the service and serves it. For programs this is [`run`]'s work; tests start the real
+/// service with it, on port 0.
+///
+/// # Errors
+/// When an address cannot be bound, or the service cannot be built.
+pub async fn start<S: Service>(
+    configuration: Configuration<S::Settings>,
+    telemetry: telemetry::Handle,
+) -> anyhow::Result<Running> {
+    let Configuration { common, service } = configuration;
+    let http = bind("http.address", common.http.address).await?;
+    let grpc = match common.grpc.address {
+        Some(address) => Some(bind("grpc.address", address).await?),
+        None => None,
+    };
+    let host = Host {
+        common: Arc::new(common),
+        telemetry,
+        readiness: Readiness::default(),
+        tasks: Tasks::default(),
+        shutdown: CancellationToken::new(),
+    };
+    let App { http: api, grpc: routes, admin } = S::build(service, &host).await?;
+
+    let http_address = http.local_addr().context("the HTTP socket has no address")?;
+    let mut servers = JoinSet::new();
+    let router = crate::ops::router(&host, admin, api);
+    let common = host.common.clone();
+    let stop = host.shutdown.clone();
+    servers.spawn(async move {
+        crate::http::serve(http, router, &common.http, stop).await;
+        Ok(())
+    });
+    let mut grpc_address = None;
+    if let Some(routes) = routes {
+        let listener = grpc.context("grpc.address: expected an address, because this service serves gRPC")?;
+        grpc_address = Some(listener.local_addr().context("the gRPC socket has no address")?);
+        let common = host.common.clone();
+        let stop = host.shutdown.clone();
+        servers.spawn(async move {
+            crate::grpc::serve(listener, routes, &common.grpc, stop).await.context("the gRPC server failed")
+        });
+    }
+    host.readiness.enter(Phase::Ready);
+    let running = Running { http: http_address, grpc: grpc_address, host, servers };
+    running.write_ready_file()?;
+    Ok(running)
+}
+
+async fn bind(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("{key}: cannot listen on {address}"))
+}
+
+impl Running {
+    /// Ends when a server does, which none should by itself.
+    async fn failed(&mut self) -> anyhow::Result<()> {
+        match self.servers.join_next().await {
+            Some(ended) => ended.context("a server panicked")?.context("a server ended by itself"),
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Says that it is not ready, waits for load balancers to notice, stops accepting, finishes what is in flight, then
+    /// ends the background tasks.
+    ///
+    /// # Errors
+    /// When something still ran at `shutdown.timeout`.
+    pub async fn stop(&mut self) -> anyhow::Result<()> {
+        let settings = self.host.common.shutdown.clone();
+        self.host.readiness.enter(Phase::Draining);
+        self.remove_ready_file();
+        tokio::time::sleep(settings.drain).await;
+        self.host.shutdown.cancel();
+        let finish = async {
+            let mut result = Ok(());
+            while let Some(ended) = self.servers.join_next().await {
+                result = ended.context("a server panicked").flatten().and(result);
+            }
+            // After the requests, which may need them.
+            self.host.tasks.stop().await;
+            result
+        };
+        match tokio::time::timeout(settings.timeout, finish).await {
+            Ok(result) => result,
+            Err(_) => bail!(
+                "not everything had ended after {} and was cut off; background tasks: {:?}",
+                humantime::format_duration(settings.timeout),
+                self.host.tasks.names()
+            ),
+        }
+    }
+
+    /// Beside it first, then moved: whoever waits for the file never reads half of it.
+    fn write_ready_file(&self) -> anyhow::Result<()> {
+        #[derive(Serialize)]
+        struct Addresses {
+            http: SocketAddr,
+            grpc: Option<SocketAddr>,
+        }
+        let Some(path) = &self.host.common.ready_file else { return Ok(()) };
+        let text = serde_json::to_string(&Addresses { http: self.http, grpc: self.grpc })?;
+        let beside = path.with_extension("partial");
+        std::fs::write(&beside, text)
+            .and_then(|()| std::fs::rename(&beside, path))
+            .with_context(|| format!("ready_file: cannot write {}", path.display()))
+    }
+
+    /// So that nobody takes a stopped service for a running one.
+    fn remove_ready_file(&self) {
+        let remove = |path: &Path| std::fs::remove_file(path);
+        if let Some(Err(error)) = self.host.common.ready_file.as_deref().map(remove) {
+            tracing::debug!(%error, "cannot remove the ready file");
+        }
+    }
+}
