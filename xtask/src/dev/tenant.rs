@@ -1,0 +1,57 @@
+//! The tenant `dev` and its API key, made with rest-api's own commands.
+
+use super::{plan::Unit, secrets::Secrets};
+use crate::http;
+use anyhow::{Context, bail};
+use std::process::Command;
+
+const TENANT: &str = "dev";
+/// What rest-api's keys begin with.
+const PREFIX: &str = "dmcp_";
+
+/// Gives the API key of a former run while it works, else a new one with every scope.
+pub(super) fn api_key(
+    rest_api: &Unit,
+    rest_url: &str,
+    database: &str,
+    secrets: &mut Secrets,
+) -> anyhow::Result<String> {
+    if let Some(key) = secrets.api_key(database)
+        && http::status(&format!("{rest_url}/api/v1/contexts?limit=1"), Some(key)) == Some(200)
+    {
+        return Ok(key.to_owned());
+    }
+    let list = said(rest_api.command().args(["tenants", "list"]))?;
+    if !list
+        .split(|c: char| !c.is_alphanumeric())
+        .any(|word| word == TENANT)
+    {
+        said(rest_api.command().args(["tenants", "create", TENANT]))?;
+    }
+    let answer = said(rest_api.command().args([
+        "keys", "create", "--tenant", TENANT, "--name", "dev", "--scopes", "all", "--json",
+    ]))?;
+    let is_key = |word: &&str| word.starts_with(PREFIX) && word.len() > 40;
+    let key = answer
+        .split(|c: char| !c.is_alphanumeric() && c != '_')
+        .find(is_key);
+    let key = key.context("`rest-api keys create` printed no API key")?;
+    secrets.keep_api_key(database, key)?;
+    Ok(key.to_owned())
+}
+
+fn said(command: &mut Command) -> anyhow::Result<String> {
+    let output = command.output().context("starting rest-api")?;
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    if output.status.success() {
+        return Ok(stdout.into_owned());
+    }
+    let words: Vec<_> = command.get_args().map(|arg| arg.to_string_lossy()).collect();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    bail!(
+        "`rest-api {}` failed: {} {}",
+        words.join(" "),
+        stderr.trim(),
+        stdout.trim()
+    )
+}
