@@ -8,7 +8,10 @@ macro_rules! allocator {
         static ALLOCATOR: $crate::tikv_jemallocator::Jemalloc = $crate::tikv_jemallocator::Jemalloc;
 
         /// Read by jemalloc before `main`; one sample every 512 KiB once profiling is active.
-        #[expect(unsafe_code, reason = "jemalloc finds its options by the name of a symbol")]
+        #[expect(
+            unsafe_code,
+            reason = "jemalloc finds its options by the name of a symbol"
+        )]
         #[unsafe(export_name = "malloc_conf")]
         static MALLOC_CONF: &[u8] = b"prof:true,prof_active:false,lg_prof_sample:19\0";
     };

@@ -23,11 +23,20 @@ pub fn presented(headers: &HeaderMap) -> Presented<'_> {
             let (scheme, rest) = v.split_once(' ')?;
             scheme.eq_ignore_ascii_case("bearer").then_some(rest.trim())
         });
-        return Presented { method: "bearer", text };
+        return Presented {
+            method: "bearer",
+            text,
+        };
     }
     match headers.get("x-api-key") {
-        Some(value) => Presented { method: "x_api_key", text: value.to_str().ok().map(str::trim) },
-        None => Presented { method: "none", text: None },
+        Some(value) => Presented {
+            method: "x_api_key",
+            text: value.to_str().ok().map(str::trim),
+        },
+        None => Presented {
+            method: "none",
+            text: None,
+        },
     }
 }
 
@@ -38,11 +47,17 @@ mod tests {
     #[test]
     fn both_headers_are_understood() {
         let shown = |name: &'static str, value: &'static str| {
-            let headers = HeaderMap::from_iter([(http::HeaderName::from_static(name), http::HeaderValue::from_static(value))]);
+            let headers = HeaderMap::from_iter([(
+                http::HeaderName::from_static(name),
+                http::HeaderValue::from_static(value),
+            )]);
             let p = presented(&headers);
             (p.method, p.text.map(str::to_owned))
         };
-        assert_eq!(shown("authorization", "bearer  k "), ("bearer", Some("k".to_owned())));
+        assert_eq!(
+            shown("authorization", "bearer  k "),
+            ("bearer", Some("k".to_owned()))
+        );
         assert_eq!(shown("authorization", "Basic abc"), ("bearer", None));
         assert_eq!(shown("x-api-key", "k"), ("x_api_key", Some("k".to_owned())));
         assert_eq!(presented(&HeaderMap::new()).method, "none");

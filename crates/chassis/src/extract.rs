@@ -35,14 +35,20 @@ impl<T: Serialize> IntoResponse for Json<T> {
 
 fn refuse_body(rejection: &JsonRejection, limit: Option<BodyLimit>) -> Problem {
     match (rejection, limit) {
-        (_, Some(BodyLimit(limit))) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => Problem::too_large(limit),
+        (_, Some(BodyLimit(limit))) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+            Problem::too_large(limit)
+        }
         (JsonRejection::JsonSyntaxError(_), _) => Problem::bad_request("invalid_json", rejection.body_text()),
-        (JsonRejection::JsonDataError(_), _) => {
-            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_body", rejection.body_text())
-        }
-        (JsonRejection::MissingJsonContentType(_), _) => {
-            Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", rejection.body_text())
-        }
+        (JsonRejection::JsonDataError(_), _) => Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "invalid_body",
+            rejection.body_text(),
+        ),
+        (JsonRejection::MissingJsonContentType(_), _) => Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported_media_type",
+            rejection.body_text(),
+        ),
         _ => Problem::new(rejection.status(), "invalid_body", rejection.body_text()),
     }
 }
@@ -58,7 +64,10 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T>
         let refuse = |rejection: PathRejection| {
             Problem::new(rejection.status(), "invalid_path", rejection.body_text())
         };
-        axum::extract::Path::from_request_parts(parts, state).await.map(|path| Self(path.0)).map_err(refuse)
+        axum::extract::Path::from_request_parts(parts, state)
+            .await
+            .map(|path| Self(path.0))
+            .map_err(refuse)
     }
 }
 
@@ -71,6 +80,9 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let refuse = |rejection: QueryRejection| Problem::bad_request("invalid_query", rejection.body_text());
-        axum::extract::Query::from_request_parts(parts, state).await.map(|query| Self(query.0)).map_err(refuse)
+        axum::extract::Query::from_request_parts(parts, state)
+            .await
+            .map(|query| Self(query.0))
+            .map_err(refuse)
     }
 }

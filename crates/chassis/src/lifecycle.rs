@@ -1,6 +1,8 @@
 //! A service's life: settings, telemetry, sockets, the service itself, ready; then drain, finish, flush, end.
 
-use crate::{App, Args, Configuration, DECLARATIONS, Host, Readiness, Service, Settings, Tasks, readiness::Phase, settings};
+use crate::{
+    App, Args, Configuration, DECLARATIONS, Host, Readiness, Service, Tasks, readiness::Phase, settings,
+};
 use anyhow::{Context, bail};
 use serde::Serialize;
 use std::{
@@ -70,7 +72,12 @@ pub fn run<S: Service>(configuration: Configuration<S::Settings>) -> ExitCode {
 async fn observed<S: Service>(configuration: Configuration<S::Settings>, begun: Instant) -> ExitCode {
     let monitoring = configuration.common.monitoring.clone();
     let declarations: Vec<_> = [DECLARATIONS].iter().chain(S::declarations()).copied().collect();
-    let telemetry = match telemetry::init(S::INFO, &configuration.common.environment, &monitoring, &declarations) {
+    let telemetry = match telemetry::init(
+        S::INFO,
+        &configuration.common.environment,
+        &monitoring,
+        &declarations,
+    ) {
         Ok(telemetry) => telemetry,
         Err(error) => return fail::<S>(&format_args!("cannot start telemetry: {error:#}")),
     };
@@ -83,7 +90,11 @@ async fn observed<S: Service>(configuration: Configuration<S::Settings>, begun: 
         }
     }
     telemetry.shutdown().await;
-    if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if result.is_ok() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 async fn life<S: Service>(
@@ -129,7 +140,10 @@ struct Signals {
 impl Signals {
     fn new() -> anyhow::Result<Self> {
         let listen = |kind| signal(kind).context("cannot listen to signals");
-        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
     }
 
     async fn next(&mut self) -> &'static str {
@@ -173,7 +187,11 @@ pub async fn start<S: Service>(
         tasks: Tasks::default(),
         shutdown: CancellationToken::new(),
     };
-    let App { http: api, grpc: routes, admin } = S::build(service, &host).await?;
+    let App {
+        http: api,
+        grpc: routes,
+        admin,
+    } = S::build(service, &host).await?;
 
     let http_address = http.local_addr().context("the HTTP socket has no address")?;
     let mut servers = JoinSet::new();
@@ -191,24 +209,35 @@ pub async fn start<S: Service>(
         let common = host.common.clone();
         let stop = host.shutdown.clone();
         servers.spawn(async move {
-            crate::grpc::serve(listener, routes, &common.grpc, stop).await.context("the gRPC server failed")
+            crate::grpc::serve(listener, routes, &common.grpc, stop)
+                .await
+                .context("the gRPC server failed")
         });
     }
     host.readiness.enter(Phase::Ready);
-    let running = Running { http: http_address, grpc: grpc_address, host, servers };
+    let running = Running {
+        http: http_address,
+        grpc: grpc_address,
+        host,
+        servers,
+    };
     running.write_ready_file()?;
     Ok(running)
 }
 
 async fn bind(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("{key}: cannot listen on {address}"))
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("{key}: cannot listen on {address}"))
 }
 
 impl Running {
     /// Ends when a server does, which none should by itself.
     async fn failed(&mut self) -> anyhow::Result<()> {
         match self.servers.join_next().await {
-            Some(ended) => ended.context("a server panicked")?.context("a server ended by itself"),
+            Some(ended) => ended
+                .context("a server panicked")?
+                .context("a server ended by itself"),
             None => std::future::pending().await,
         }
     }
@@ -250,8 +279,13 @@ impl Running {
             http: SocketAddr,
             grpc: Option<SocketAddr>,
         }
-        let Some(path) = &self.host.common.ready_file else { return Ok(()) };
-        let text = serde_json::to_string(&Addresses { http: self.http, grpc: self.grpc })?;
+        let Some(path) = &self.host.common.ready_file else {
+            return Ok(());
+        };
+        let text = serde_json::to_string(&Addresses {
+            http: self.http,
+            grpc: self.grpc,
+        })?;
         let beside = path.with_extension("partial");
         std::fs::write(&beside, text)
             .and_then(|()| std::fs::rename(&beside, path))

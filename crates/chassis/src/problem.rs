@@ -34,7 +34,14 @@ impl Problem {
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
         let title = status.canonical_reason().unwrap_or("Error").into();
         let detail = detail.into();
-        Self(Box::new(Parts { status, code, title, detail, extra: Map::new(), headers: HeaderMap::new() }))
+        Self(Box::new(Parts {
+            status,
+            code,
+            title,
+            detail,
+            extra: Map::new(),
+            headers: HeaderMap::new(),
+        }))
     }
 
     /// 400: the request cannot be understood.
@@ -101,7 +108,8 @@ impl Problem {
     pub fn retry_after(self, after: Duration) -> Self {
         let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
         let millis = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
-        self.header(RETRY_AFTER, HeaderValue::from(seconds.max(1))).with("retry_after_ms", millis)
+        self.header(RETRY_AFTER, HeaderValue::from(seconds.max(1)))
+            .with("retry_after_ms", millis)
     }
 
     /// A further header.
@@ -128,7 +136,14 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let Parts { status, code, title, detail, extra, headers } = *self.0;
+        let Parts {
+            status,
+            code,
+            title,
+            detail,
+            extra,
+            headers,
+        } = *self.0;
         let mut body = json!({
             "type": format!("urn:devops-mcp:problem:{code}"),
             "title": title,
@@ -148,7 +163,9 @@ impl IntoResponse for Problem {
         let mut response = Response::new(Body::from(body.to_string()));
         *response.status_mut() = status;
         *response.headers_mut() = headers;
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE_PROBLEM));
+        response
+            .headers_mut()
+            .insert(CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE_PROBLEM));
         response
     }
 }
@@ -168,7 +185,9 @@ pub fn http_status(code: tonic::Code) -> StatusCode {
         Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         Code::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
         Code::Unimplemented => StatusCode::NOT_IMPLEMENTED,
-        Code::Cancelled | Code::Unknown | Code::Internal | Code::DataLoss => StatusCode::INTERNAL_SERVER_ERROR,
+        Code::Cancelled | Code::Unknown | Code::Internal | Code::DataLoss => {
+            StatusCode::INTERNAL_SERVER_ERROR
+        }
     }
 }
 
@@ -182,7 +201,9 @@ pub(crate) fn for_status(status: StatusCode) -> Problem {
         StatusCode::METHOD_NOT_ALLOWED => ("method_not_allowed", "this path does not take this method"),
         StatusCode::REQUEST_TIMEOUT => ("request_timeout", "the request took too long"),
         StatusCode::PAYLOAD_TOO_LARGE => ("payload_too_large", "the request body is too large"),
-        StatusCode::UNSUPPORTED_MEDIA_TYPE => ("unsupported_media_type", "this content type is not taken here"),
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => {
+            ("unsupported_media_type", "this content type is not taken here")
+        }
         StatusCode::TOO_MANY_REQUESTS => ("rate_limited", "too many requests"),
         StatusCode::SERVICE_UNAVAILABLE => ("unavailable", "the service cannot take this request now"),
         status if status.is_server_error() => return Problem::internal().with_status(status),
@@ -205,11 +226,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_problem_carries_its_members_and_headers() {
-        let response = Problem::too_large(1024).retry_after(Duration::from_millis(1500)).into_response();
+        let response = Problem::too_large(1024)
+            .retry_after(Duration::from_millis(1500))
+            .into_response();
         assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
         assert_eq!(response.headers()[CONTENT_TYPE], CONTENT_TYPE_PROBLEM);
         assert_eq!(response.headers()[RETRY_AFTER], "2");
-        let body = axum::body::to_bytes(response.into_body(), 1 << 16).await.expect("a body in memory");
+        let body = axum::body::to_bytes(response.into_body(), 1 << 16)
+            .await
+            .expect("a body in memory");
         let body: Value = serde_json::from_slice(&body).expect("JSON");
         assert_eq!(
             body,

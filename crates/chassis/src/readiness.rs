@@ -52,8 +52,14 @@ pub struct Report {
 impl Readiness {
     /// Adds something that the service needs, not tried yet. Asking twice for one name gives the same dependency.
     pub fn dependency(&self, name: &'static str) -> Dependency {
-        self.lock().dependencies.entry(name).or_insert(DependencyState { up: None, reason: None });
-        Dependency { name, readiness: self.clone() }
+        self.lock().dependencies.entry(name).or_insert(DependencyState {
+            up: None,
+            reason: None,
+        });
+        Dependency {
+            name,
+            readiness: self.clone(),
+        }
     }
 
     /// Whether requests are welcome.
@@ -64,7 +70,10 @@ impl Readiness {
     /// The state of everything.
     pub fn report(&self) -> Report {
         let state = self.lock();
-        Report { status: state.phase, dependencies: state.dependencies.clone() }
+        Report {
+            status: state.phase,
+            dependencies: state.dependencies.clone(),
+        }
     }
 
     pub(crate) fn enter(&self, phase: Phase) {
@@ -87,7 +96,11 @@ pub struct Dependency {
 impl Dependency {
     /// It answers.
     pub fn up(&self) {
-        if self.set(DependencyState { up: Some(true), reason: None }) == Some(false) {
+        if self.set(DependencyState {
+            up: Some(true),
+            reason: None,
+        }) == Some(false)
+        {
             tracing::info!(dependency = self.name, "dependency is back");
         }
     }
@@ -95,20 +108,33 @@ impl Dependency {
     /// It does not, and why. The reason is shown to whoever asks `/readyz`: no secrets.
     pub fn down(&self, reason: impl Display) {
         let reason = reason.to_string();
-        if self.set(DependencyState { up: Some(false), reason: Some(reason.clone()) }) != Some(false) {
+        if self.set(DependencyState {
+            up: Some(false),
+            reason: Some(reason.clone()),
+        }) != Some(false)
+        {
             tracing::warn!(dependency = self.name, reason, "dependency is down");
         }
     }
 
     /// Whether it answered when last tried.
     pub fn is_up(&self) -> bool {
-        self.readiness.lock().dependencies.get(self.name).is_some_and(|state| state.up == Some(true))
+        self.readiness
+            .lock()
+            .dependencies
+            .get(self.name)
+            .is_some_and(|state| state.up == Some(true))
     }
 
     /// Sets the state and gives back whether it was up before.
     fn set(&self, new: DependencyState) -> Option<bool> {
         let up = new.up == Some(true);
-        let before = self.readiness.lock().dependencies.insert(self.name, new).and_then(|state| state.up);
+        let before = self
+            .readiness
+            .lock()
+            .dependencies
+            .insert(self.name, new)
+            .and_then(|state| state.up);
         if before != Some(up) {
             DEPENDENCY_UP.set(if up { 1.0 } else { 0.0 }, [self.name]);
         }

@@ -36,7 +36,11 @@ impl Tasks {
         let entry = Entry::new(name, self.running.clone());
         self.tracker.spawn(async move {
             if let Err(panic) = AssertUnwindSafe(task).catch_unwind().await {
-                tracing::error!(task = name, panic = panic_message(&*panic), "a background task panicked");
+                tracing::error!(
+                    task = name,
+                    panic = panic_message(&*panic),
+                    "a background task panicked"
+                );
             }
             drop(entry);
         });
@@ -51,7 +55,12 @@ impl Tasks {
 
     /// The names of what still runs.
     pub(crate) fn names(&self) -> Vec<&'static str> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
+        self.running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .keys()
+            .copied()
+            .collect()
     }
 }
 
@@ -63,7 +72,11 @@ struct Entry {
 
 impl Entry {
     fn new(name: &'static str, running: Arc<Mutex<BTreeMap<&'static str, usize>>>) -> Self {
-        *running.lock().unwrap_or_else(PoisonError::into_inner).entry(name).or_default() += 1;
+        *running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(name)
+            .or_default() += 1;
         Self { name, running }
     }
 }
@@ -83,7 +96,8 @@ impl Drop for Entry {
 /// What a panic said.
 pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("(no message)")
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("(no message)")
 }
 
 #[cfg(test)]

@@ -39,15 +39,26 @@ impl Default for ChannelOptions {
 ///
 /// # Errors
 /// When `url` is no `http://host:port`.
-pub fn channel(host: &Host, peer: &'static str, url: &str, options: &ChannelOptions) -> anyhow::Result<GrpcChannel> {
+pub fn channel(
+    host: &Host,
+    peer: &'static str,
+    url: &str,
+    options: &ChannelOptions,
+) -> anyhow::Result<GrpcChannel> {
     let uri: Uri = url.parse().with_context(|| format!("{url} is not a URL"))?;
-    ensure!(uri.scheme_str() == Some("http"), "{url}: expected http://host:port");
+    ensure!(
+        uri.scheme_str() == Some("http"),
+        "{url}: expected http://host:port"
+    );
     let name = uri.host().with_context(|| format!("{url} names no host"))?;
     let channel = if is_fixed(name) {
         endpoint(&uri, options).connect_lazy()
     } else {
         let (channel, changes) = Channel::balance_channel(64);
-        host.tasks.spawn("resolve a gRPC peer", resolve::keep_resolved(peer, uri, options.clone(), changes));
+        host.tasks.spawn(
+            "resolve a gRPC peer",
+            resolve::keep_resolved(peer, uri, options.clone(), changes),
+        );
         channel
     };
     Ok(ClientLayer::new(peer).layer(channel))

@@ -33,7 +33,9 @@ pub fn bearer(metadata: &MetadataMap) -> Option<&str> {
 /// `UNAUTHENTICATED` without the right one, `PERMISSION_DENIED` when this service has none configured.
 pub fn require_service_token(metadata: &MetadataMap, expected: Option<&SecretString>) -> Result<(), Status> {
     let Some(expected) = expected else {
-        return Err(Status::permission_denied("this needs the service token and none is configured (set SERVICE_TOKEN)"));
+        return Err(Status::permission_denied(
+            "this needs the service token and none is configured (set SERVICE_TOKEN)",
+        ));
     };
     match bearer(metadata) {
         Some(given) if same_secret(given, expected) => Ok(()),
@@ -55,7 +57,9 @@ mod tests {
         let expected = SecretString::from("s3cret");
         assert!(require_service_token(request.metadata(), Some(&expected)).is_ok());
         let code = |expected: Option<&SecretString>| {
-            require_service_token(request.metadata(), expected).expect_err("refused").code()
+            require_service_token(request.metadata(), expected)
+                .expect_err("refused")
+                .code()
         };
         assert_eq!(code(Some(&SecretString::from("other"))), Code::Unauthenticated);
         assert_eq!(code(None), Code::PermissionDenied);

@@ -2,11 +2,7 @@
 
 use super::{ChannelOptions, channel::endpoint};
 use http::Uri;
-use std::{
-    collections::BTreeSet,
-    net::SocketAddr,
-    time::Duration,
-};
+use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 use tokio::sync::mpsc::Sender;
 use tonic::transport::{Endpoint, channel::Change};
 
@@ -26,13 +22,21 @@ pub(super) async fn keep_resolved(
     options: ChannelOptions,
     changes: Sender<Change<Member, Endpoint>>,
 ) {
-    let target = format!("{}:{}", uri.host().unwrap_or_default(), uri.port_u16().unwrap_or(80));
+    let target = format!(
+        "{}:{}",
+        uri.host().unwrap_or_default(),
+        uri.port_u16().unwrap_or(80)
+    );
     let mut members = BTreeSet::new();
     let mut wanted = BTreeSet::from([Member::Name]);
     let mut failing = false;
     loop {
         for (member, stays) in difference(&members, &wanted) {
-            let change = if stays { Change::Insert(member, at(member, &uri, &options)) } else { Change::Remove(member) };
+            let change = if stays {
+                Change::Insert(member, at(member, &uri, &options))
+            } else {
+                Change::Remove(member)
+            };
             if changes.send(change).await.is_err() {
                 return;
             }
@@ -63,20 +67,33 @@ pub(super) async fn keep_resolved(
 
 async fn look_up(target: &str, limit: Duration) -> Result<BTreeSet<Member>, String> {
     let found = tokio::time::timeout(limit, tokio::net::lookup_host(target)).await;
-    let found = found.map_err(|_| "the name server does not answer".to_owned())?.map_err(|error| error.to_string())?;
+    let found = found
+        .map_err(|_| "the name server does not answer".to_owned())?
+        .map_err(|error| error.to_string())?;
     let members: BTreeSet<_> = found.map(Member::Address).collect();
-    if members.is_empty() { Err("the name has no address".into()) } else { Ok(members) }
+    if members.is_empty() {
+        Err("the name has no address".into())
+    } else {
+        Ok(members)
+    }
 }
 
 /// What to insert (`true`) and then what to remove (`false`): in this order the channel is never empty.
 fn difference(now: &BTreeSet<Member>, wanted: &BTreeSet<Member>) -> Vec<(Member, bool)> {
     let new = wanted.difference(now).map(|member| (*member, true));
-    new.chain(now.difference(wanted).map(|member| (*member, false))).collect()
+    new.chain(now.difference(wanted).map(|member| (*member, false)))
+        .collect()
 }
 
 fn at(member: Member, uri: &Uri, options: &ChannelOptions) -> Endpoint {
-    let Member::Address(address) = member else { return endpoint(uri, options) };
-    let literal = Uri::builder().scheme("http").authority(address.to_string()).path_and_query("/").build();
+    let Member::Address(address) = member else {
+        return endpoint(uri, options);
+    };
+    let literal = Uri::builder()
+        .scheme("http")
+        .authority(address.to_string())
+        .path_and_query("/")
+        .build();
     match literal {
         // The peer still sees the name that was meant.
         Ok(literal) => endpoint(&literal, options).origin(uri.clone()),
@@ -96,7 +113,10 @@ mod tests {
     fn new_addresses_come_before_old_ones_go() {
         let now = BTreeSet::from([Member::Name, address(1)]);
         let wanted = BTreeSet::from([address(1), address(2)]);
-        assert_eq!(difference(&now, &wanted), [(address(2), true), (Member::Name, false)]);
+        assert_eq!(
+            difference(&now, &wanted),
+            [(address(2), true), (Member::Name, false)]
+        );
         assert!(difference(&wanted, &wanted).is_empty());
     }
 
@@ -104,6 +124,9 @@ mod tests {
     fn an_address_is_dialled_under_the_peers_name() {
         let uri: Uri = "http://rest-api:50051".parse().expect("a URL");
         let endpoint = at(address(7), &uri, &ChannelOptions::default());
-        assert_eq!(endpoint.uri().authority().map(|authority| authority.as_str()), Some("10.0.0.7:50051"));
+        assert_eq!(
+            endpoint.uri().authority().map(|authority| authority.as_str()),
+            Some("10.0.0.7:50051")
+        );
     }
 }

@@ -49,7 +49,10 @@ impl<S> Layer<S> for EdgeLayer {
     type Service = Edge<S>;
 
     fn layer(&self, inner: S) -> Edge<S> {
-        Edge { inner, limits: self.clone() }
+        Edge {
+            inner,
+            limits: self.clone(),
+        }
     }
 }
 
@@ -80,7 +83,8 @@ where
             Err(problem) => return refuse(problem),
         };
         let Ok(permit) = self.limits.in_flight.clone().try_acquire_owned() else {
-            let problem = Problem::unavailable("overloaded", "the service is handling as many requests as it can");
+            let problem =
+                Problem::unavailable("overloaded", "the service is handling as many requests as it can");
             return refuse(problem.retry_after(Duration::from_secs(1)));
         };
         let is_head = request.method() == Method::HEAD;
@@ -110,7 +114,10 @@ fn refuse(problem: Problem) -> BoxFuture<'static, Result<Response, Infallible>> 
 /// Refuses a body that says it is too large, and cuts off one that does not say and is.
 fn bound_body(mut request: Request, limit: usize) -> Result<Request, Problem> {
     request.extensions_mut().insert(BodyLimit(limit));
-    let declared = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let declared = request
+        .headers()
+        .get(CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     match declared {
         Some(length) if length > limit as u64 => Err(Problem::too_large(limit)),
         // The server reads no more than was declared.
@@ -122,7 +129,10 @@ fn bound_body(mut request: Request, limit: usize) -> Result<Request, Problem> {
 
 /// 504, not 503: what was begun may have had its effect, so nobody should try again by himself.
 fn took_too_long(limit: Duration) -> Problem {
-    let detail = format!("the request took longer than {}", humantime::format_duration(limit));
+    let detail = format!(
+        "the request took longer than {}",
+        humantime::format_duration(limit)
+    );
     Problem::new(StatusCode::GATEWAY_TIMEOUT, "request_timeout", detail)
 }
 

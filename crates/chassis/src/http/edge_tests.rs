@@ -1,0 +1,115 @@
+use crate::{extract::Json, http::EdgeLayer, settings::Http};
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    extract::{DefaultBodyLimit, Request},
+    routing::{get, post},
+};
+use futures_util::stream;
+use http::{Response, StatusCode};
+use serde_json::Value;
+use std::{convert::Infallible, time::Duration};
+use tower::ServiceExt;
+
+fn router() -> Router {
+    let settings = Http {
+        max_body_bytes: 16,
+        request_timeout: Duration::from_millis(50),
+        max_in_flight: 1,
+        ..Http::default()
+    };
+    Router::new()
+        .route("/echo", post(async |Json(body): Json<Value>| Json(body)))
+        .route("/panic", get(async || -> &'static str { panic!("as told") }))
+        .route(
+            "/slow",
+            get(async || tokio::time::sleep(Duration::from_secs(5)).await),
+        )
+        .layer(DefaultBodyLimit::disable())
+        .layer(EdgeLayer::new(&settings))
+}
+
+async fn ask(router: &Router, request: Request) -> (StatusCode, Value) {
+    let response = router
+        .clone()
+        .oneshot(request)
+        .await
+        .expect("a router does not fail");
+    problem(response).await
+}
+
+async fn problem(response: Response<Body>) -> (StatusCode, Value) {
+    let status = response.status();
+    let body = axum::body::to_bytes(response.into_body(), 1 << 16)
+        .await
+        .expect("a body in memory");
+    (status, serde_json::from_slice(&body).unwrap_or_default())
+}
+
+fn request(method: &str, path: &str, body: Body) -> Request {
+    Request::builder()
+        .method(method)
+        .uri(path)
+        .header("content-type", "application/json")
+        .body(body)
+        .expect("a good request")
+}
+
+#[tokio::test]
+async fn refusals_are_problems_with_stable_codes() {
+    let router = router();
+    let long = "\"0123456789abcdef\"";
+    let mut declared = request("POST", "/echo", Body::from(long));
+    declared.headers_mut().insert("content-length", long.len().into());
+    let chunks = [
+        Bytes::from_static(b"\"0123456789"),
+        Bytes::from_static(b"abcdef\""),
+    ]
+    .map(Ok::<_, Infallible>);
+    let undeclared = request("POST", "/echo", Body::from_stream(stream::iter(chunks)));
+    for (asked, status, code) in [
+        (declared, 413, "payload_too_large"),
+        (undeclared, 413, "payload_too_large"),
+        (request("POST", "/echo", Body::from("{")), 400, "invalid_json"),
+        (request("GET", "/nowhere", Body::empty()), 404, "not_found"),
+        (request("GET", "/echo", Body::empty()), 405, "method_not_allowed"),
+        (request("GET", "/panic", Body::empty()), 500, "internal"),
+        (request("GET", "/slow", Body::empty()), 504, "request_timeout"),
+    ] {
+        let (got, body) = ask(&router, asked).await;
+        assert_eq!(
+            (got.as_u16(), body["code"].as_str()),
+            (status, Some(code)),
+            "{body}"
+        );
+        if code == "payload_too_large" {
+            assert_eq!(body["limit_bytes"], 16);
+        }
+    }
+    let (status, body) = ask(&router, request("POST", "/echo", Body::from("[1]"))).await;
+    assert_eq!((status, body), (StatusCode::OK, serde_json::json!([1])));
+}
+
+#[tokio::test]
+async fn a_wrong_method_is_told_the_right_ones() {
+    let response = router()
+        .oneshot(request("GET", "/echo", Body::empty()))
+        .await
+        .expect("a router does not fail");
+    assert_eq!(response.headers()["allow"], "POST");
+}
+
+#[tokio::test]
+async fn more_than_allowed_at_a_time_is_refused_at_once() {
+    let router = router();
+    let slow = tokio::spawn(router.clone().oneshot(request("GET", "/slow", Body::empty())));
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    let (status, body) = ask(&router, request("POST", "/echo", Body::from("1"))).await;
+    assert_eq!(
+        (status, body["code"].as_str()),
+        (StatusCode::SERVICE_UNAVAILABLE, Some("overloaded"))
+    );
+    slow.await.expect("no panic").expect("a router does not fail");
+    let (status, _) = ask(&router, request("POST", "/echo", Body::from("1"))).await;
+    assert_eq!(status, StatusCode::OK);
+}

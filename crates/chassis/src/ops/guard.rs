@@ -21,7 +21,10 @@ pub(super) async fn guard(State(common): State<Arc<Common>>, request: Request, n
             tracing::warn!(path, given = given.is_some(), "admin access refused");
             Problem::unauthorized("the admin token is needed: as Bearer, or as the password of HTTP Basic")
                 // Basic first: it makes browsers ask.
-                .header(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"admin\", Bearer"))
+                .header(
+                    WWW_AUTHENTICATE,
+                    HeaderValue::from_static("Basic realm=\"admin\", Bearer"),
+                )
                 .into_response()
         }
     }

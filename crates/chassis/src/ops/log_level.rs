@@ -47,7 +47,11 @@ pub(super) struct Shown {
 
 impl LogLevel {
     pub(super) fn new(host: &Host) -> Self {
-        Self { telemetry: host.telemetry.clone(), tasks: host.tasks.clone(), pending: Arc::default() }
+        Self {
+            telemetry: host.telemetry.clone(),
+            tasks: host.tasks.clone(),
+            pending: Arc::default(),
+        }
     }
 
     fn pending(&self) -> MutexGuard<'_, Option<Revert>> {
@@ -79,11 +83,21 @@ impl LogLevel {
         };
         if let Some(ttl) = change.ttl {
             let timer = CancellationToken::new();
-            *pending = Some(Revert { to, at: Instant::now() + ttl, timer: timer.clone() });
-            self.tasks.spawn("log level revert", self.clone().revert_after(ttl, timer));
+            *pending = Some(Revert {
+                to,
+                at: Instant::now() + ttl,
+                timer: timer.clone(),
+            });
+            self.tasks
+                .spawn("log level revert", self.clone().revert_after(ttl, timer));
         }
         // At warn, so that it is seen at most levels.
-        tracing::warn!(from = before, to = change.level, ttl_seconds = change.ttl.map(|ttl| ttl.as_secs()), "log level changed");
+        tracing::warn!(
+            from = before,
+            to = change.level,
+            ttl_seconds = change.ttl.map(|ttl| ttl.as_secs()),
+            "log level changed"
+        );
         Ok(())
     }
 
@@ -118,10 +132,15 @@ pub(super) async fn change(State(level): State<LogLevel>, body: Bytes) -> Result
             .with("allowed", ALLOWED)
             .with("example", json!({"level": "debug", "ttl": "10m"}))
     };
-    let change: Change =
-        serde_json::from_slice(&body).map_err(|error| refuse(format!("the body is not as expected: {error}")))?;
-    if change.ttl.is_some_and(|ttl| ttl.is_zero() || ttl > Duration::from_secs(7 * 24 * 3600)) {
-        return Err(refuse("ttl: expected more than nothing and at most 7 days".into()));
+    let change: Change = serde_json::from_slice(&body)
+        .map_err(|error| refuse(format!("the body is not as expected: {error}")))?;
+    if change
+        .ttl
+        .is_some_and(|ttl| ttl.is_zero() || ttl > Duration::from_secs(7 * 24 * 3600))
+    {
+        return Err(refuse(
+            "ttl: expected more than nothing and at most 7 days".into(),
+        ));
     }
     level.change(&change).map_err(|error| refuse(error.to_string()))?;
     Ok(Json(level.shown()))

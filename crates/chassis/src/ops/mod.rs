@@ -7,7 +7,7 @@
 mod guard;
 mod log_level;
 
-use crate::{Host, Readiness};
+use crate::{Host, Readiness, http::EdgeLayer, settings::Http};
 use axum::{
     Json, Router,
     extract::State,
@@ -18,6 +18,8 @@ use http::{
     HeaderMap, StatusCode,
     header::{ACCEPT, CONTENT_TYPE},
 };
+use std::time::Duration;
+use telemetry::http::IdsLayer;
 
 /// The whole HTTP surface: the ops pages, and behind them the service's own `api`. `admin` holds the service's own
 /// pages below `/admin` and `/debug`.
@@ -26,13 +28,32 @@ pub fn router(host: &Host, admin: Router, api: Router) -> Router {
         .route("/admin/log-level", get(log_level::show).put(log_level::change))
         .with_state(log_level::LogLevel::new(host))
         .merge(admin)
-        .route_layer(axum::middleware::from_fn_with_state(host.common.clone(), guard::guard));
+        .route_layer(axum::middleware::from_fn_with_state(
+            host.common.clone(),
+            guard::guard,
+        ));
+    // Counted by nobody, but with ids: whoever changed the log level can be found.
+    let ids = ["/metrics", "/healthz", "/readyz", "/admin", "/debug"]
+        .into_iter()
+        .fold(IdsLayer::new(), IdsLayer::exclude);
     Router::new()
         .route("/metrics", get(metrics).with_state(host.telemetry.clone()))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready).with_state(host.readiness.clone()))
         .merge(admin)
+        .layer(EdgeLayer::new(&bounds()))
+        .layer(ids)
         .fallback_service(api)
+}
+
+/// The ops pages' own bounds, so that neither they nor the API can crowd the other out. A profile takes its time.
+fn bounds() -> Http {
+    Http {
+        max_body_bytes: 64 << 10,
+        max_in_flight: 64,
+        request_timeout: Duration::from_secs(600),
+        ..Http::default()
+    }
 }
 
 /// Prometheus text, or OpenMetrics with exemplars for who asks for it.
@@ -44,6 +65,10 @@ async fn metrics(State(telemetry): State<telemetry::Handle>, headers: HeaderMap)
 
 /// 200 when requests are welcome. Dependencies are told, and decide nothing.
 async fn ready(State(readiness): State<Readiness>) -> Response {
-    let status = if readiness.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let status = if readiness.is_ready() {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
     (status, Json(readiness.report())).into_response()
 }

@@ -1,6 +1,6 @@
 use super::{
-    Common, Configuration, Invalid, Settings,
-    sources::{Source, find, without_empty},
+    Configuration, Invalid, Settings,
+    sources::{Source, without_empty},
 };
 use figment::{
     Figment,
@@ -62,12 +62,15 @@ pub fn load<S: Settings>(config: Option<&Path>) -> Result<Configuration<S>, Sett
     let file = match path {
         None => None,
         Some(path) => {
-            let text = std::fs::read_to_string(path)
-                .map_err(|problem| SettingsError::Unreadable { file: path.display().to_string(), problem })?;
+            let text = std::fs::read_to_string(path).map_err(|problem| SettingsError::Unreadable {
+                file: path.display().to_string(),
+                problem,
+            })?;
             Some(Source::file(path, &text)?)
         }
     };
-    let variables = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let variables = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     combine(file, variables)
 }
 
@@ -87,13 +90,19 @@ fn combine<S: Settings>(
         refuse_unknown_sections(source, &shape)?;
     }
     let configuration = Configuration {
-        common: extract(without_empty(common.clone()), &sources, |key| common.contains_key(key))?,
+        common: extract(without_empty(common.clone()), &sources, |key| {
+            common.contains_key(key)
+        })?,
         service: extract(without_empty(service), &sources, |key| !common.contains_key(key))?,
     };
     validate(&configuration).map_err(|invalid| {
         let path: Vec<String> = invalid.key.split('.').map(str::to_owned).collect();
         let problem = format!("expected {}", invalid.expected);
-        SettingsError::Value { key: invalid.key, origin: origin(&sources, &path), problem }
+        SettingsError::Value {
+            key: invalid.key,
+            origin: origin(&sources, &path),
+            problem,
+        }
     })?;
     Ok(configuration)
 }
@@ -113,16 +122,26 @@ fn dict_of(settings: &impl serde::Serialize) -> Dict {
 
 /// Sections of both kinds stand side by side, so neither type can refuse what belongs to none.
 fn refuse_unknown_sections(source: &Source, shape: &Dict) -> Result<(), SettingsError> {
-    let Some((key, value)) = source.values.iter().find(|(key, _)| !shape.contains_key(*key)) else { return Ok(()) };
+    let Some((key, value)) = source.values.iter().find(|(key, _)| !shape.contains_key(*key)) else {
+        return Ok(());
+    };
     let mut path = vec![key.clone()];
     // A variable names a leaf: say all of it.
     let mut below = value;
-    while let Some((key, value)) = below.as_dict().filter(|dict| dict.len() == 1).and_then(|dict| dict.iter().next()) {
+    while let Some((key, value)) = below
+        .as_dict()
+        .filter(|dict| dict.len() == 1)
+        .and_then(|dict| dict.iter().next())
+    {
         path.push(key.clone());
         below = value;
     }
     let expected = one_of(shape.keys().map(String::as_str));
-    Err(SettingsError::Unknown { origin: source.origin(&path).unwrap_or_default(), key: path.join("."), expected })
+    Err(SettingsError::Unknown {
+        origin: source.origin(&path).unwrap_or_default(),
+        key: path.join("."),
+        expected,
+    })
 }
 
 fn extract<T: DeserializeOwned>(
@@ -132,8 +151,12 @@ fn extract<T: DeserializeOwned>(
 ) -> Result<T, SettingsError> {
     let mut figment = Figment::from(Serialized::defaults(defaults));
     for source in sources {
-        let values: Dict =
-            source.values.iter().filter(|(key, _)| belongs(key)).map(|(key, value)| (key.clone(), value.clone())).collect();
+        let values: Dict = source
+            .values
+            .iter()
+            .filter(|(key, _)| belongs(key))
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
         figment = figment.merge(Serialized::defaults(values));
     }
     // Lossy: what comes from the environment is text and is read as the type demands.
@@ -141,9 +164,8 @@ fn extract<T: DeserializeOwned>(
 }
 
 fn explain(error: figment::Error, sources: &[Source]) -> SettingsError {
-    let mut path = error.path;
-    if let Kind::UnknownField(field, expected) = &error.kind {
-        path.push(field.clone());
+    let path = error.path;
+    if let Kind::UnknownField(_, expected) = &error.kind {
         return SettingsError::Unknown {
             origin: origin(sources, &path),
             key: path.join("."),
@@ -152,7 +174,9 @@ fn explain(error: figment::Error, sources: &[Source]) -> SettingsError {
     }
     let secret = path.last().is_some_and(|key| super::print::is_secret(key));
     let problem = match &error.kind {
-        Kind::InvalidType(_, expected) | Kind::InvalidValue(_, expected) if secret => format!("expected {expected}"),
+        Kind::InvalidType(_, expected) | Kind::InvalidValue(_, expected) if secret => {
+            format!("expected {expected}")
+        }
         Kind::InvalidType(found, expected) | Kind::InvalidValue(found, expected) => {
             format!("expected {expected}, found {found}")
         }
@@ -162,7 +186,11 @@ fn explain(error: figment::Error, sources: &[Source]) -> SettingsError {
         Kind::Message(message) => expectation(message),
         other => other.to_string(),
     };
-    SettingsError::Value { origin: origin(sources, &path), key: path.join("."), problem }
+    SettingsError::Value {
+        origin: origin(sources, &path),
+        key: path.join("."),
+        problem,
+    }
 }
 
 /// The standard library does not say what an address looks like.
@@ -177,7 +205,12 @@ fn expectation(message: &str) -> String {
 fn origin(sources: &[Source], path: &[String]) -> String {
     (1..=path.len())
         .rev()
-        .find_map(|length| sources.iter().rev().find_map(|source| source.origin(&path[..length])))
+        .find_map(|length| {
+            sources
+                .iter()
+                .rev()
+                .find_map(|source| source.origin(&path[..length]))
+        })
         .unwrap_or_else(|| "the defaults".into())
 }
 

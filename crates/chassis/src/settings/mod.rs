@@ -51,7 +51,10 @@ pub struct Invalid {
 impl Invalid {
     /// `key` in dots (`limits.item_bytes`), and what was expected there.
     pub fn new(key: impl Into<String>, expected: impl Into<String>) -> Self {
-        Self { key: key.into(), expected: expected.into() }
+        Self {
+            key: key.into(),
+            expected: expected.into(),
+        }
     }
 }
 
@@ -67,7 +70,10 @@ pub struct Configuration<S> {
 impl<S: Settings> Configuration<S> {
     /// The service's defaults.
     pub fn defaults() -> Self {
-        Self { common: S::common(), service: S::default() }
+        Self {
+            common: S::common(),
+            service: S::default(),
+        }
     }
 }
 
@@ -142,9 +148,14 @@ impl Common {
             }
         }
         if self.environment.is_empty() {
-            return Err(Invalid::new("environment", "a word such as development or production"));
+            return Err(Invalid::new(
+                "environment",
+                "a word such as development or production",
+            ));
         }
-        self.monitoring.validate().map_err(|invalid| Invalid::new(invalid.key, invalid.expected))
+        self.monitoring
+            .validate()
+            .map_err(|invalid| Invalid::new(invalid.key, invalid.expected))
     }
 }
 
@@ -195,7 +206,10 @@ pub struct Grpc {
 
 impl Default for Grpc {
     fn default() -> Self {
-        Self { address: None, max_connection_age: Duration::from_secs(300) }
+        Self {
+            address: None,
+            max_connection_age: Duration::from_secs(300),
+        }
     }
 }
 
@@ -213,6 +227,9 @@ pub struct Shutdown {
 
 impl Default for Shutdown {
     fn default() -> Self {
-        Self { drain: Duration::ZERO, timeout: Duration::from_secs(20) }
+        Self {
+            drain: Duration::ZERO,
+            timeout: Duration::from_secs(20),
+        }
     }
 }

@@ -7,7 +7,10 @@ use yaml_serde::{Mapping, Value};
 /// When a service's settings cannot be written as YAML.
 pub fn print<S: Settings>(configuration: &Configuration<S>) -> Result<String, yaml_serde::Error> {
     let mut all = Mapping::new();
-    for part in [yaml_serde::to_value(&configuration.common)?, yaml_serde::to_value(&configuration.service)?] {
+    for part in [
+        yaml_serde::to_value(&configuration.common)?,
+        yaml_serde::to_value(&configuration.service)?,
+    ] {
         if let Value::Mapping(part) = part {
             all.extend(part);
         }
@@ -19,7 +22,9 @@ pub fn print<S: Settings>(configuration: &Configuration<S>) -> Result<String, ya
 
 /// Whether a key's name says that its value is not for everyone's eyes.
 pub(super) fn is_secret(key: &str) -> bool {
-    ["token", "secret", "password", "credentials_key"].iter().any(|word| key.ends_with(word))
+    ["token", "secret", "password", "credentials_key"]
+        .iter()
+        .any(|word| key.ends_with(word))
 }
 
 /// Types mask their own secrets; this also catches what a type forgot, and passwords within addresses.
@@ -44,7 +49,9 @@ fn mask_secrets(value: &mut Value, key: &str) {
 /// `scheme://user:***@host` for an address with a password.
 fn without_password(text: &str) -> Option<String> {
     let start = text.find("://")? + 3;
-    let end = text[start..].find(['/', '?', '#']).map_or(text.len(), |length| start + length);
+    let end = text[start..]
+        .find(['/', '?', '#'])
+        .map_or(text.len(), |length| start + length);
     let at = start + text[start..end].rfind('@')?;
     let colon = start + text[start..at].find(':')?;
     Some(format!("{}:{MASK}{}", &text[..colon], &text[at..]))
@@ -60,7 +67,10 @@ mod tests {
             without_password("postgres://app:p@ss@db:5432/app?sslmode=require").as_deref(),
             Some("postgres://app:***@db:5432/app?sslmode=require")
         );
-        assert_eq!(without_password("redis://:hunter2@cache").as_deref(), Some("redis://:***@cache"));
+        assert_eq!(
+            without_password("redis://:hunter2@cache").as_deref(),
+            Some("redis://:***@cache")
+        );
         assert_eq!(without_password("http://user@host/a:b@c"), None);
         assert_eq!(without_password("sqlite://data.db"), None);
     }

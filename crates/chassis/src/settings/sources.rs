@@ -36,9 +36,14 @@ impl Source {
     /// Reads a YAML file. Keys without a value count as not written.
     pub(super) fn file(path: &Path, text: &str) -> Result<Self, SettingsError> {
         let file = path.display().to_string();
-        let values: Option<Dict> = yaml_serde::from_str(text)
-            .map_err(|error| SettingsError::Syntax { file: file.clone(), problem: error.to_string() })?;
-        Ok(Self { values: without_empty(values.unwrap_or_default()), origin: Origin::File(file) })
+        let values: Option<Dict> = yaml_serde::from_str(text).map_err(|error| SettingsError::Syntax {
+            file: file.clone(),
+            problem: error.to_string(),
+        })?;
+        Ok(Self {
+            values: without_empty(values.unwrap_or_default()),
+            origin: Origin::File(file),
+        })
     }
 
     /// Reads the environment. An empty variable counts as not set.
@@ -69,7 +74,10 @@ impl Source {
             }
             names.insert(path.join("."), name);
         }
-        Ok(Self { values, origin: Origin::Environment(names) })
+        Ok(Self {
+            values,
+            origin: Origin::Environment(names),
+        })
     }
 
     /// Where in this source `path` stands, in a reader's words.
@@ -80,7 +88,9 @@ impl Source {
             Origin::Environment(names) => {
                 let key = path.join(".");
                 let below = format!("{key}.");
-                let found = names.iter().find(|(name, _)| **name == key || name.starts_with(&below));
+                let found = names
+                    .iter()
+                    .find(|(name, _)| **name == key || name.starts_with(&below));
                 found.map(|(_, variable)| variable.clone())
             }
         }
@@ -91,15 +101,26 @@ impl Source {
 pub(super) fn find<'a>(values: &'a Dict, path: &[String]) -> Option<&'a Value> {
     let (first, rest) = path.split_first()?;
     let value = values.get(first)?;
-    if rest.is_empty() { Some(value) } else { find(value.as_dict()?, rest) }
+    if rest.is_empty() {
+        Some(value)
+    } else {
+        find(value.as_dict()?, rest)
+    }
 }
 
 /// Text becomes a list where the defaults have one; the rest is read as its type demands.
 fn value_of(text: &str, default: Option<&Value>) -> Value {
     match default {
         Some(Value::Array(..)) => {
-            let inner = text.trim().strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
-            let parts = inner.split(',').map(|part| part.trim().trim_matches('"')).filter(|part| !part.is_empty());
+            let inner = text
+                .trim()
+                .strip_prefix('[')
+                .and_then(|text| text.strip_suffix(']'))
+                .unwrap_or(text);
+            let parts = inner
+                .split(',')
+                .map(|part| part.trim().trim_matches('"'))
+                .filter(|part| !part.is_empty());
             Value::Array(Tag::Default, parts.map(Value::from).collect())
         }
         Some(Value::Dict(..)) => yaml_serde::from_str(text).unwrap_or_else(|_| Value::from(text)),
@@ -109,14 +130,18 @@ fn value_of(text: &str, default: Option<&Value>) -> Value {
 
 /// Puts `value` at `path`; `false` when something else already stands on the way.
 fn insert(values: &mut Dict, path: &[String], value: Value) -> bool {
-    let Some((first, rest)) = path.split_first() else { return false };
+    let Some((first, rest)) = path.split_first() else {
+        return false;
+    };
     if rest.is_empty() {
         return match values.insert(first.clone(), value) {
             Some(Value::Dict(..)) => false,
             _ => true,
         };
     }
-    let below = values.entry(first.clone()).or_insert_with(|| Value::from(Dict::new()));
+    let below = values
+        .entry(first.clone())
+        .or_insert_with(|| Value::from(Dict::new()));
     match below {
         Value::Dict(_, below) => insert(below, rest, value),
         _ => false,

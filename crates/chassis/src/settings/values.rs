@@ -33,7 +33,11 @@ impl MaybeSecret for Option<SecretString> {
 /// # Errors
 /// Those of the serializer.
 pub fn mask<S: Serializer>(secret: &impl MaybeSecret, serializer: S) -> Result<S::Ok, S::Error> {
-    if secret.is_set() { serializer.serialize_some(MASK) } else { serializer.serialize_none() }
+    if secret.is_set() {
+        serializer.serialize_some(MASK)
+    } else {
+        serializer.serialize_none()
+    }
 }
 
 /// `#[serde(with = "chassis::settings::duration")]` on a `Duration`: `250ms`, `5s`, `1h 30m`.
@@ -108,9 +112,15 @@ pub mod size {
     ///
     /// # Errors
     /// Those of the serializer.
-    pub fn serialize<S: Serializer, N: TryInto<u64> + Copy>(bytes: &N, serializer: S) -> Result<S::Ok, S::Error> {
+    pub fn serialize<S: Serializer, N: TryInto<u64> + Copy>(
+        bytes: &N,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         let bytes: u64 = (*bytes).try_into().unwrap_or(u64::MAX);
-        match super::UNITS.iter().find(|(_, factor)| *factor > 1 && bytes > 0 && bytes.is_multiple_of(*factor)) {
+        match super::UNITS
+            .iter()
+            .find(|(_, factor)| *factor > 1 && bytes > 0 && bytes.is_multiple_of(*factor))
+        {
             Some((unit, factor)) => serializer.collect_str(&format_args!("{}{unit}", bytes / factor)),
             None => serializer.serialize_u64(bytes),
         }
@@ -152,7 +162,11 @@ impl Visitor<'_> for SizeVisitor {
             .iter()
             .find_map(|(unit, factor)| trimmed.strip_suffix(unit).map(|number| (number, *factor)))
             .unwrap_or((trimmed, 1));
-        let bytes = number.trim_end().parse::<u64>().ok().and_then(|number| number.checked_mul(factor));
+        let bytes = number
+            .trim_end()
+            .parse::<u64>()
+            .ok()
+            .and_then(|number| number.checked_mul(factor));
         bytes.ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
     }
 }
