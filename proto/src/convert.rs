@@ -10,7 +10,10 @@ pub type Result<T> = std::result::Result<T, Invalid>;
 
 /// A point in time as a message.
 pub fn timestamp(time: Time) -> Timestamp {
-    Timestamp { seconds: time.timestamp(), nanos: time.timestamp_subsec_nanos().cast_signed() }
+    Timestamp {
+        seconds: time.timestamp(),
+        nanos: time.timestamp_subsec_nanos().cast_signed(),
+    }
 }
 
 /// A point in time from a message.
@@ -25,7 +28,10 @@ pub fn time(field: &str, stamp: &Timestamp) -> Result<Time> {
 }
 
 fn required_time(field: &str, stamp: Option<&Timestamp>) -> Result<Time> {
-    time(field, stamp.ok_or_else(|| Invalid::new(field, "a point in time"))?)
+    time(
+        field,
+        stamp.ok_or_else(|| Invalid::new(field, "a point in time"))?,
+    )
 }
 
 fn optional_time(field: &str, stamp: Option<&Timestamp>) -> Result<Option<Time>> {
@@ -37,7 +43,8 @@ fn optional_time(field: &str, stamp: Option<&Timestamp>) -> Result<Option<Time>>
 /// # Errors
 /// When it is not one.
 pub fn parse<T: std::str::FromStr>(field: &str, text: &str) -> Result<T> {
-    text.parse().map_err(|_| Invalid::new(field, "a well-formed value"))
+    text.parse()
+        .map_err(|_| Invalid::new(field, "a well-formed value"))
 }
 
 /// A JSON object from its text; empty text is the empty object.
@@ -52,7 +59,8 @@ pub fn object(field: &str, text: &str) -> Result<JsonObject> {
 }
 
 fn json(field: &str, text: Option<&str>) -> Result<Option<Value>> {
-    text.map(|t| serde_json::from_str(t).map_err(|_| Invalid::new(field, "JSON"))).transpose()
+    text.map(|t| serde_json::from_str(t).map_err(|_| Invalid::new(field, "JSON")))
+        .transpose()
 }
 
 /// A JSON object as text.
@@ -94,7 +102,10 @@ impl TryFrom<v1::Principal> for Principal {
 impl From<Option<v1::PageRequest>> for PageOf {
     fn from(page: Option<v1::PageRequest>) -> Self {
         let page = page.unwrap_or_default();
-        Self(page::PageRequest::new((page.limit > 0).then_some(page.limit), optional(page.cursor)))
+        Self(page::PageRequest::new(
+            (page.limit > 0).then_some(page.limit),
+            optional(page.cursor),
+        ))
     }
 }
 
@@ -103,7 +114,10 @@ pub struct PageOf(pub page::PageRequest);
 
 impl From<&page::PageRequest> for v1::PageRequest {
     fn from(page: &page::PageRequest) -> Self {
-        Self { limit: page.limit, cursor: page.cursor.clone().unwrap_or_default() }
+        Self {
+            limit: page.limit,
+            cursor: page.cursor.clone().unwrap_or_default(),
+        }
     }
 }
 
@@ -178,13 +192,22 @@ impl TryFrom<v1::ContextItem> for context::ContextItem {
 impl TryFrom<v1::NewItem> for context::NewItem {
     type Error = Invalid;
     fn try_from(i: v1::NewItem) -> Result<Self> {
-        Ok(Self { metadata: object("metadata", &i.metadata_json)?, role: i.role, content: i.content })
+        Ok(Self {
+            metadata: object("metadata", &i.metadata_json)?,
+            role: i.role,
+            content: i.content,
+        })
     }
 }
 
 impl From<context::SearchHit> for v1::SearchHit {
     fn from(h: context::SearchHit) -> Self {
-        Self { context: Some(h.context.into()), sequence: h.sequence, snippet: h.snippet, score: h.score }
+        Self {
+            context: Some(h.context.into()),
+            sequence: h.sequence,
+            snippet: h.snippet,
+            score: h.score,
+        }
     }
 }
 
@@ -192,7 +215,12 @@ impl TryFrom<v1::SearchHit> for context::SearchHit {
     type Error = Invalid;
     fn try_from(h: v1::SearchHit) -> Result<Self> {
         let context = h.context.ok_or_else(|| Invalid::new("context", "a context"))?;
-        Ok(Self { context: context.try_into()?, sequence: h.sequence, snippet: h.snippet, score: h.score })
+        Ok(Self {
+            context: context.try_into()?,
+            sequence: h.sequence,
+            snippet: h.snippet,
+            score: h.score,
+        })
     }
 }
 
@@ -252,19 +280,29 @@ impl TryFrom<v1::Outcome> for execution::Outcome {
             return Err(Invalid::new("status", "a final status"));
         }
         let result = json("result_json", o.result_json.as_deref())?;
-        Ok(Self { status, result, error: o.error.map(Into::into) })
+        Ok(Self {
+            status,
+            result,
+            error: o.error.map(Into::into),
+        })
     }
 }
 
 impl From<execution::ExecutionError> for v1::ExecutionError {
     fn from(e: execution::ExecutionError) -> Self {
-        Self { code: e.code, message: e.message }
+        Self {
+            code: e.code,
+            message: e.message,
+        }
     }
 }
 
 impl From<v1::ExecutionError> for execution::ExecutionError {
     fn from(e: v1::ExecutionError) -> Self {
-        Self { code: e.code, message: e.message }
+        Self {
+            code: e.code,
+            message: e.message,
+        }
     }
 }
 

@@ -2,7 +2,11 @@
 //! to the domain's types.
 
 /// The generated code.
-#[allow(missing_docs, unused_qualifications, clippy::all, reason = "generated; the .proto files are the documentation")]
+#[allow(
+    missing_docs,
+    clippy::all,
+    reason = "generated; the .proto files are the documentation"
+)]
 pub mod v1 {
     tonic::include_proto!("devops_mcp.v1");
 }

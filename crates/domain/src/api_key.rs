@@ -46,9 +46,13 @@ impl Secret {
         body.push_str(PREFIX);
         let mut bytes = [0_u8; 64];
         while body.len() < PREFIX.len() + RANDOM {
-            rng.fill(&mut bytes).expect("the operating system gives randomness");
+            rng.fill(&mut bytes)
+                .expect("the operating system gives randomness");
             // 248 is the greatest multiple of 62 below 256: larger bytes would favour the first characters.
-            let fair = bytes.iter().filter(|b| **b < 248).map(|b| char::from(ALPHABET[usize::from(b % 62)]));
+            let fair = bytes
+                .iter()
+                .filter(|b| **b < 248)
+                .map(|b| char::from(ALPHABET[usize::from(b % 62)]));
             body.extend(fair.take(PREFIX.len() + RANDOM - body.len()));
         }
         let sum = checksum(&body);
@@ -66,7 +70,11 @@ impl Secret {
             return Err(Malformed);
         }
         let (body, sum) = text.split_at(PREFIX.len() + RANDOM);
-        if checksum(body) == sum { Ok(Self(text.to_owned())) } else { Err(Malformed) }
+        if checksum(body) == sum {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(Malformed)
+        }
     }
 
     /// What is stored in its place.
@@ -173,7 +181,14 @@ mod tests {
         let secret = Secret::generate();
         let flipped = if secret.expose().ends_with('0') { "1" } else { "0" };
         let typo = format!("{}{flipped}", &secret.expose()[..secret.expose().len() - 1]);
-        for bad in ["", "dmcp_", &typo, "sk_live_1234", &secret.expose()[1..], "dmcp_ä"] {
+        for bad in [
+            "",
+            "dmcp_",
+            &typo,
+            "sk_live_1234",
+            &secret.expose()[1..],
+            "dmcp_ä",
+        ] {
             assert_eq!(Secret::parse(bad), Err(Malformed), "{bad}");
         }
     }

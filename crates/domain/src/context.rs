@@ -218,13 +218,41 @@ mod tests {
 
     #[test]
     fn a_new_context_is_held_to_its_rules() {
-        let good = NewContext { name: "On call".into(), kind: "incident".into(), ..Default::default() };
+        let good = NewContext {
+            name: "On call".into(),
+            kind: "incident".into(),
+            ..Default::default()
+        };
         assert_eq!(good.check(), Ok(()));
         for (bad, field) in [
-            (NewContext { name: " ".into(), ..good.clone() }, "name"),
-            (NewContext { name: "a\0b".into(), ..good.clone() }, "name"),
-            (NewContext { kind: "has space".into(), ..good.clone() }, "type"),
-            (NewContext { agent_id: Some("x".repeat(201)), ..good.clone() }, "agent_id"),
+            (
+                NewContext {
+                    name: " ".into(),
+                    ..good.clone()
+                },
+                "name",
+            ),
+            (
+                NewContext {
+                    name: "a\0b".into(),
+                    ..good.clone()
+                },
+                "name",
+            ),
+            (
+                NewContext {
+                    kind: "has space".into(),
+                    ..good.clone()
+                },
+                "type",
+            ),
+            (
+                NewContext {
+                    agent_id: Some("x".repeat(201)),
+                    ..good.clone()
+                },
+                "agent_id",
+            ),
         ] {
             assert_eq!(bad.check().unwrap_err().field, field);
         }
@@ -232,7 +260,11 @@ mod tests {
 
     #[test]
     fn an_item_says_which_one_is_wrong() {
-        let item = NewItem { role: "user".into(), content: "\0".into(), ..Default::default() };
+        let item = NewItem {
+            role: "user".into(),
+            content: "\0".into(),
+            ..Default::default()
+        };
         assert_eq!(item.check(3).unwrap_err().field, "items[3].content");
     }
 }

@@ -18,7 +18,10 @@ pub struct PageRequest {
 
 impl Default for PageRequest {
     fn default() -> Self {
-        Self { limit: DEFAULT_LIMIT, cursor: None }
+        Self {
+            limit: DEFAULT_LIMIT,
+            cursor: None,
+        }
     }
 }
 
@@ -26,7 +29,10 @@ impl PageRequest {
     /// Takes a caller's wish, cut to the allowed range.
     pub fn new(limit: Option<u32>, cursor: Option<String>) -> Self {
         let limit = limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT);
-        Self { limit, cursor: cursor.filter(|c| !c.is_empty()) }
+        Self {
+            limit,
+            cursor: cursor.filter(|c| !c.is_empty()),
+        }
     }
 }
 
@@ -42,6 +48,9 @@ pub struct Page<T> {
 impl<T> Page<T> {
     /// The same page with each entry turned into something else.
     pub fn map<U>(self, f: impl FnMut(T) -> U) -> Page<U> {
-        Page { items: self.items.into_iter().map(f).collect(), next_cursor: self.next_cursor }
+        Page {
+            items: self.items.into_iter().map(f).collect(),
+            next_cursor: self.next_cursor,
+        }
     }
 }

@@ -55,7 +55,11 @@ pub struct UnknownScope;
 impl FromStr for Scope {
     type Err = UnknownScope;
     fn from_str(s: &str) -> Result<Self, Self::Err> {
-        Self::ALL.iter().copied().find(|scope| scope.as_str() == s).ok_or(UnknownScope)
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|scope| scope.as_str() == s)
+            .ok_or(UnknownScope)
     }
 }
 
@@ -144,7 +148,11 @@ impl Principal {
     /// # Errors
     /// [`MissingScope`] when the key does not hold it.
     pub fn require(&self, scope: Scope) -> Result<(), MissingScope> {
-        if self.scopes.contains(scope) { Ok(()) } else { Err(MissingScope(scope)) }
+        if self.scopes.contains(scope) {
+            Ok(())
+        } else {
+            Err(MissingScope(scope))
+        }
     }
 }
 

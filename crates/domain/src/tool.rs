@@ -58,10 +58,17 @@ impl Method {
 impl std::str::FromStr for Method {
     type Err = Invalid;
     fn from_str(s: &str) -> Result<Self, Self::Err> {
-        [Self::Get, Self::Head, Self::Post, Self::Put, Self::Patch, Self::Delete]
-            .into_iter()
-            .find(|m| m.as_str() == s)
-            .ok_or_else(|| Invalid::new("method", "GET, HEAD, POST, PUT, PATCH or DELETE"))
+        [
+            Self::Get,
+            Self::Head,
+            Self::Post,
+            Self::Put,
+            Self::Patch,
+            Self::Delete,
+        ]
+        .into_iter()
+        .find(|m| m.as_str() == s)
+        .ok_or_else(|| Invalid::new("method", "GET, HEAD, POST, PUT, PATCH or DELETE"))
     }
 }
 
@@ -148,17 +155,26 @@ impl ToolSpec {
     pub fn check(&self) -> Result<(), Invalid> {
         validate::word("name", &self.name, 64)?;
         if self.name.starts_with(RESERVED_PREFIX) {
-            return Err(Invalid::new("name", format!("a name that does not begin with '{RESERVED_PREFIX}'")));
+            return Err(Invalid::new(
+                "name",
+                format!("a name that does not begin with '{RESERVED_PREFIX}'"),
+            ));
         }
         validate::text("description", &self.description, 4000)?;
         UrlTemplate::parse(&self.url).map_err(|e| Invalid::new("url", e.to_string()))?;
         self.check_headers()?;
         validate::object("input_schema", &self.input_schema, MAX_SCHEMA_BYTES)?;
         if self.input_schema.get("type").and_then(|t| t.as_str()) != Some("object") {
-            return Err(Invalid::new("input_schema", "a JSON Schema with \"type\": \"object\""));
+            return Err(Invalid::new(
+                "input_schema",
+                "a JSON Schema with \"type\": \"object\"",
+            ));
         }
         if !(1..=MAX_TIMEOUT_MS).contains(&self.timeout_ms) {
-            return Err(Invalid::new("timeout_ms", format!("1 to {MAX_TIMEOUT_MS} milliseconds")));
+            return Err(Invalid::new(
+                "timeout_ms",
+                format!("1 to {MAX_TIMEOUT_MS} milliseconds"),
+            ));
         }
         if self.read_only && self.destructive {
             return Err(Invalid::new("destructive", "false for a tool that is read-only"));
@@ -204,8 +220,18 @@ impl Credentials {
 
 /// Headers that the connection or the product itself sets; a tool must not.
 const OWN_HEADERS: [&str; 12] = [
-    "host", "content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer", "proxy-authorization",
-    "traceparent", "tracestate", "baggage", "keep-alive",
+    "host",
+    "content-length",
+    "transfer-encoding",
+    "connection",
+    "upgrade",
+    "te",
+    "trailer",
+    "proxy-authorization",
+    "traceparent",
+    "tracestate",
+    "baggage",
+    "keep-alive",
 ];
 
 fn check_header(field: &str, name: &str, value: &str) -> Result<(), Invalid> {
@@ -214,7 +240,10 @@ fn check_header(field: &str, name: &str, value: &str) -> Result<(), Invalid> {
         return Err(Invalid::new(field, "an HTTP header's name"));
     }
     if OWN_HEADERS.iter().any(|own| own.eq_ignore_ascii_case(name)) {
-        return Err(Invalid::new(field, "a header that the connection does not set by itself"));
+        return Err(Invalid::new(
+            field,
+            "a header that the connection does not set by itself",
+        ));
     }
     check_value(field, value)
 }
@@ -233,7 +262,9 @@ mod tests {
     use serde_json::json;
 
     fn spec() -> ToolSpec {
-        let serde_json::Value::Object(input_schema) = json!({"type": "object"}) else { unreachable!() };
+        let serde_json::Value::Object(input_schema) = json!({"type": "object"}) else {
+            unreachable!()
+        };
         ToolSpec {
             name: "weather".into(),
             description: "Weather of a city".into(),
@@ -253,13 +284,55 @@ mod tests {
         assert_eq!(spec().check(), Ok(()));
         let header = |n: &str, v: &str| BTreeMap::from([(n.to_owned(), v.to_owned())]);
         for (bad, field) in [
-            (ToolSpec { name: "context_get".into(), ..spec() }, "name"),
-            (ToolSpec { url: "file:///etc/passwd".into(), ..spec() }, "url"),
-            (ToolSpec { headers: header("Host", "x"), ..spec() }, "headers.Host"),
-            (ToolSpec { headers: header("X", "a\r\nb"), ..spec() }, "headers.X"),
-            (ToolSpec { input_schema: JsonObject::new(), ..spec() }, "input_schema"),
-            (ToolSpec { timeout_ms: 0, ..spec() }, "timeout_ms"),
-            (ToolSpec { destructive: true, ..spec() }, "destructive"),
+            (
+                ToolSpec {
+                    name: "context_get".into(),
+                    ..spec()
+                },
+                "name",
+            ),
+            (
+                ToolSpec {
+                    url: "file:///etc/passwd".into(),
+                    ..spec()
+                },
+                "url",
+            ),
+            (
+                ToolSpec {
+                    headers: header("Host", "x"),
+                    ..spec()
+                },
+                "headers.Host",
+            ),
+            (
+                ToolSpec {
+                    headers: header("X", "a\r\nb"),
+                    ..spec()
+                },
+                "headers.X",
+            ),
+            (
+                ToolSpec {
+                    input_schema: JsonObject::new(),
+                    ..spec()
+                },
+                "input_schema",
+            ),
+            (
+                ToolSpec {
+                    timeout_ms: 0,
+                    ..spec()
+                },
+                "timeout_ms",
+            ),
+            (
+                ToolSpec {
+                    destructive: true,
+                    ..spec()
+                },
+                "destructive",
+            ),
         ] {
             assert_eq!(bad.check().unwrap_err().field, field);
         }

@@ -15,7 +15,10 @@ pub struct Invalid {
 impl Invalid {
     /// `field` must be as `expected` says.
     pub fn new(field: impl Into<String>, expected: impl Into<String>) -> Self {
-        Self { field: field.into(), expected: expected.into() }
+        Self {
+            field: field.into(),
+            expected: expected.into(),
+        }
     }
 }
 
@@ -26,7 +29,10 @@ impl Invalid {
 pub fn word(field: &str, value: &str, max: usize) -> Result<(), Invalid> {
     let ok = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if value.is_empty() || value.len() > max || !value.chars().all(ok) {
-        return Err(Invalid::new(field, format!("1 to {max} letters, digits, '-', '_' or '.'")));
+        return Err(Invalid::new(
+            field,
+            format!("1 to {max} letters, digits, '-', '_' or '.'"),
+        ));
     }
     Ok(())
 }
@@ -60,7 +66,10 @@ pub fn no_nul(field: &str, value: &str) -> Result<(), Invalid> {
 pub fn object(field: &str, value: &JsonObject, max: usize) -> Result<(), Invalid> {
     let text = serde_json::to_string(value).map_err(|_| Invalid::new(field, "a JSON object"))?;
     if text.len() > max {
-        return Err(Invalid::new(field, format!("a JSON object of at most {max} bytes")));
+        return Err(Invalid::new(
+            field,
+            format!("a JSON object of at most {max} bytes"),
+        ));
     }
     if text.contains("\\u0000") {
         return Err(Invalid::new(field, "text without U+0000"));

@@ -1,1 +1,121 @@
-//! placeholder
+//! rest-api: contexts, tools, API keys and executions; the only owner of the database.
+//!
+//! Two doors, [`http`] and [`grpc`], translate to the use cases in [`api`], which stand on the [`store`].
+
+pub mod api;
+pub mod auth;
+pub mod catalogue;
+pub mod cli;
+pub mod error;
+pub mod grpc;
+pub mod http;
+mod leader;
+pub mod metrics;
+pub mod runner;
+pub mod schema;
+pub mod settings;
+pub mod store;
+pub mod vault;
+
+pub use settings::Settings;
+
+use crate::{
+    api::{Api, Parts},
+    auth::{Guard, Verifier},
+    catalogue::Catalogue,
+    runner::Runner,
+    store::SharedStore,
+    vault::Vault,
+};
+use anyhow::Context as _;
+use chassis::{App, Host, ServiceInfo};
+use coordination::{Coordination, Quota};
+use std::sync::Arc;
+use telemetry::metrics::Declaration;
+
+/// The service.
+pub struct RestApi;
+
+impl chassis::Service for RestApi {
+    const INFO: ServiceInfo = ServiceInfo {
+        name: "rest-api",
+        version: env!("CARGO_PKG_VERSION"),
+    };
+    type Settings = Settings;
+
+    fn declarations() -> &'static [&'static [Declaration]] {
+        &[
+            metrics::DECLARATIONS,
+            chassis::credential::DECLARATIONS,
+            coordination::metrics::DECLARATIONS,
+        ]
+    }
+
+    async fn build(settings: Settings, host: &Host) -> anyhow::Result<App> {
+        let store = store::connect(&settings.database).await.context("database.url")?;
+        store
+            .migrate()
+            .await
+            .context("the database's schema could not be brought up to date")?;
+        let coordination = coordination::connect(&settings.redis).context("redis.url")?;
+        let replica = format!("{}-{}", host_name(), uuid::Uuid::now_v7());
+        watch_pool(&store, host);
+        leader::export_shared_gauges(Arc::clone(&store), replica.clone(), host);
+        let api = assemble(&settings, store, replica, host)?;
+        let guard = Guard {
+            api: api.clone(),
+            limiter: limiter(&coordination),
+            quota: quota(&settings),
+        };
+        let authenticate = axum::middleware::from_fn_with_state(guard, auth::authenticate);
+        let routes = http::routes(api.clone());
+        Ok(App {
+            http: chassis::http::stack(routes, authenticate, &host.common.http),
+            grpc: Some(grpc::routes(api, host)),
+            ..App::default()
+        })
+    }
+}
+
+fn assemble(settings: &Settings, store: SharedStore, replica: String, host: &Host) -> anyhow::Result<Api> {
+    let database = host.readiness.dependency("database");
+    Ok(Api::new(Parts {
+        verifier: Verifier::new(Arc::clone(&store), host.tasks.clone()),
+        vault: Vault::open(&settings.credentials)?,
+        catalogue: Catalogue::follow(Arc::clone(&store), database, host),
+        runner: Runner::connect(host, &settings.worker.url)?,
+        schemas: schema::Schemas::default(),
+        limits: settings.limits.clone(),
+        retention: settings.retention.clone(),
+        tasks: host.tasks.clone(),
+        store,
+        replica,
+    }))
+}
+
+fn limiter(coordination: &Coordination) -> Arc<dyn coordination::RateLimiter> {
+    Arc::clone(&coordination.limiter)
+}
+
+fn quota(settings: &Settings) -> Option<Quota> {
+    let limit = &settings.rate_limit;
+    (limit.per_second > 0.0).then_some(Quota {
+        per_second: limit.per_second,
+        burst: limit.burst,
+    })
+}
+
+/// The pool's state, read at each scrape.
+fn watch_pool(store: &SharedStore, host: &Host) {
+    let store = Arc::clone(store);
+    host.telemetry.on_scrape(move || {
+        let pool = store.pool();
+        metrics::DB_POOL_CONNECTIONS.set(pool.idle as f64, ["idle"]);
+        metrics::DB_POOL_CONNECTIONS.set(f64::from(pool.open) - pool.idle as f64, ["used"]);
+        metrics::DB_POOL_MAX.set(f64::from(pool.max), []);
+    });
+}
+
+fn host_name() -> String {
+    std::env::var("HOSTNAME").unwrap_or_else(|_| "replica".to_owned())
+}

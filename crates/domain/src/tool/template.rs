@@ -7,7 +7,11 @@ use std::collections::BTreeSet;
 use url::Url;
 
 /// Everything but RFC 3986's unreserved characters: `/`, `?`, `#`, `%`, `&` and the like cannot pass.
-const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
 /// The longest template, bytes.
 const MAX_BYTES: usize = 4096;
 
@@ -69,7 +73,9 @@ impl UrlTemplate {
         }
         let parts = split(template)?;
         let authority = template.find("://").map_or(0, |i| i + 3);
-        let host_ends = template[authority..].find(['/', '?']).map_or(template.len(), |i| authority + i);
+        let host_ends = template[authority..]
+            .find(['/', '?'])
+            .map_or(template.len(), |i| authority + i);
         if template[..host_ends].contains('{') {
             return Err(TemplateError::PlaceholderInHost);
         }
@@ -117,20 +123,29 @@ impl UrlTemplate {
 
     /// Refuses a path in which an argument made a segment vanish or climb.
     fn check_segments(&self, filled: &str) -> Result<(), TemplateError> {
-        let Some(first) = self.arguments().first().map(|name| (*name).to_owned()) else { return Ok(()) };
+        let Some(first) = self.arguments().first().map(|name| (*name).to_owned()) else {
+            return Ok(());
+        };
         let authority = filled.find("://").map_or(0, |i| i + 3);
         let path = filled[authority..].split(['?', '#']).next().unwrap_or_default();
         let segments: Vec<&str> = path.split('/').skip(1).collect();
-        let climbs = segments.iter().any(|s| matches!(s.replace("%2E", ".").as_str(), "." | ".."));
+        let climbs = segments
+            .iter()
+            .any(|s| matches!(s.replace("%2E", ".").as_str(), "." | ".."));
         let holes = segments.iter().rev().skip(1).any(|s| s.is_empty());
         if climbs || holes || self.ends_in_empty_argument(path) {
-            return Err(TemplateError::LeavesItsPlace(self.culprit(&segments).unwrap_or(first)));
+            return Err(TemplateError::LeavesItsPlace(
+                self.culprit(&segments).unwrap_or(first),
+            ));
         }
         Ok(())
     }
 
     fn ends_in_empty_argument(&self, path: &str) -> bool {
-        let in_path = !self.parts.iter().any(|p| matches!(p, Part::Text(t) if t.contains('?')));
+        let in_path = !self
+            .parts
+            .iter()
+            .any(|p| matches!(p, Part::Text(t) if t.contains('?')));
         in_path && path.ends_with('/') && matches!(self.parts.last(), Some(Part::Argument(_)))
     }
 
@@ -192,7 +207,9 @@ mod tests {
     use serde_json::json;
 
     fn fill(template: &str, arguments: Value) -> Result<String, TemplateError> {
-        let Value::Object(arguments) = arguments else { unreachable!() };
+        let Value::Object(arguments) = arguments else {
+            unreachable!()
+        };
         UrlTemplate::parse(template)?.fill(&arguments).map(String::from)
     }
 
@@ -200,7 +217,10 @@ mod tests {
     fn arguments_are_encoded_where_they_stand() {
         let url = "https://h.example/users/{id}/x?q={q}&n=1";
         let filled = fill(url, json!({"id": "a/../b?c#d", "q": "1&n=2 ü"})).unwrap();
-        assert_eq!(filled, "https://h.example/users/a%2F..%2Fb%3Fc%23d/x?q=1%26n%3D2%20%C3%BC&n=1");
+        assert_eq!(
+            filled,
+            "https://h.example/users/a%2F..%2Fb%3Fc%23d/x?q=1%26n%3D2%20%C3%BC&n=1"
+        );
         assert_eq!(fill("http://h/{n}", json!({"n": 7})).unwrap(), "http://h/7");
         assert_eq!(fill("http://h/a{n}", json!({"n": ".."})).unwrap(), "http://h/a..");
         assert_eq!(fill("http://h/?q={n}", json!({"n": ""})).unwrap(), "http://h/?q=");
@@ -208,14 +228,29 @@ mod tests {
 
     #[test]
     fn an_argument_cannot_leave_its_place() {
-        for (template, id) in [("http://h/a/{id}/b", ".."), ("http://h/a/{id}", "."), ("http://h/{id}/b", ""), ("http://h/{id}", "")] {
+        for (template, id) in [
+            ("http://h/a/{id}/b", ".."),
+            ("http://h/a/{id}", "."),
+            ("http://h/{id}/b", ""),
+            ("http://h/{id}", ""),
+        ] {
             let error = fill(template, json!({"id": id})).unwrap_err();
-            assert_eq!(error, TemplateError::LeavesItsPlace("id".into()), "{template} {id:?}");
+            assert_eq!(
+                error,
+                TemplateError::LeavesItsPlace("id".into()),
+                "{template} {id:?}"
+            );
         }
         let error = fill("http://h/{a}/{b}/c", json!({"a": "x", "b": ".."})).unwrap_err();
         assert_eq!(error, TemplateError::LeavesItsPlace("b".into()));
-        assert_eq!(fill("http://h/{id}", json!({})), Err(TemplateError::Missing("id".into())));
-        assert_eq!(fill("http://h/{id}", json!({"id": [1]})), Err(TemplateError::NotScalar("id".into())));
+        assert_eq!(
+            fill("http://h/{id}", json!({})),
+            Err(TemplateError::Missing("id".into()))
+        );
+        assert_eq!(
+            fill("http://h/{id}", json!({"id": [1]})),
+            Err(TemplateError::NotScalar("id".into()))
+        );
     }
 
     #[test]

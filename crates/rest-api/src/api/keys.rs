@@ -1,0 +1,139 @@
+//! API keys.
+
+use super::{Api, now};
+use crate::error::{Error, Found, Result};
+use domain::{
+    ApiKeyId, Invalid, Principal, Scope, Scopes, TenantId, Time,
+    api_key::{ApiKey, Secret, check_name},
+    page::{Page, PageRequest},
+    principal::MissingScope,
+};
+use std::time::Duration;
+
+/// The longest that a rotated key may go on working.
+const MAX_OVERLAP: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// What a new key is made from.
+#[derive(Clone, Debug)]
+pub struct NewKey {
+    /// A person's name for it.
+    pub name: String,
+    /// What it may do.
+    pub scopes: Scopes,
+    /// From when on it is refused.
+    pub expires_at: Option<Time>,
+}
+
+/// A new key with its secret, which is shown this once.
+#[derive(Debug)]
+pub struct IssuedKey {
+    /// The record.
+    pub key: ApiKey,
+    /// The secret.
+    pub secret: Secret,
+}
+
+impl NewKey {
+    /// Makes record and secret.
+    ///
+    /// # Errors
+    /// When the name, the scopes or the time of expiry make no sense.
+    pub fn issue(self, tenant_id: TenantId) -> std::result::Result<IssuedKey, Invalid> {
+        check_name(&self.name)?;
+        if self.scopes.is_empty() {
+            return Err(Invalid::new(
+                "scopes",
+                format!("at least one of {}", Scopes::all()),
+            ));
+        }
+        let created_at = now();
+        if self.expires_at.is_some_and(|at| at <= created_at) {
+            return Err(Invalid::new("expires_in", "a time ahead"));
+        }
+        let secret = Secret::generate();
+        let key = ApiKey {
+            id: ApiKeyId::new(),
+            tenant_id,
+            name: self.name,
+            prefix: secret.shown().to_owned(),
+            scopes: self.scopes,
+            created_at,
+            last_used_at: None,
+            expires_at: self.expires_at,
+            revoked_at: None,
+        };
+        Ok(IssuedKey { key, secret })
+    }
+}
+
+impl Api {
+    /// Makes a key. Needs `keys:manage`, and every scope that the new key gets: nobody hands out what he has not.
+    pub async fn create_key(&self, caller: &Principal, new: NewKey) -> Result<IssuedKey> {
+        caller.require(Scope::KeysManage)?;
+        if let Some(missing) = new.scopes.iter().find(|scope| !caller.scopes.contains(*scope)) {
+            return Err(Error::MissingScope(MissingScope(missing)));
+        }
+        let issued = new.issue(caller.tenant_id)?;
+        self.0
+            .store
+            .create_key(&issued.key, &issued.secret.hash())
+            .await?;
+        tracing::info!(key_id = %issued.key.id, by = %caller.key_id, scopes = %issued.key.scopes, "API key created");
+        Ok(issued)
+    }
+
+    /// The tenant's keys, newest first. Needs `keys:manage`, as all that follow.
+    pub async fn list_keys(&self, caller: &Principal, page: &PageRequest) -> Result<Page<ApiKey>> {
+        caller.require(Scope::KeysManage)?;
+        Ok(self.0.store.list_keys(caller.tenant_id, page).await?)
+    }
+
+    /// One key.
+    pub async fn get_key(&self, caller: &Principal, id: ApiKeyId) -> Result<ApiKey> {
+        caller.require(Scope::KeysManage)?;
+        self.0
+            .store
+            .get_key(caller.tenant_id, id)
+            .await
+            .or_missing("API key")
+    }
+
+    /// Revokes a key: within a second it works nowhere any more.
+    pub async fn revoke_key(&self, caller: &Principal, id: ApiKeyId) -> Result<ApiKey> {
+        caller.require(Scope::KeysManage)?;
+        let key = self
+            .0
+            .store
+            .revoke_key(caller.tenant_id, id, now())
+            .await
+            .or_missing("API key")?;
+        self.0.verifier.forget();
+        tracing::info!(key_id = %id, by = %caller.key_id, "API key revoked");
+        Ok(key)
+    }
+
+    /// Makes a key with the same name, scopes and time of expiry, and lets the old one work for `overlap` more.
+    pub async fn rotate_key(&self, caller: &Principal, id: ApiKeyId, overlap: Duration) -> Result<IssuedKey> {
+        let old = self.get_key(caller, id).await?;
+        if overlap > MAX_OVERLAP {
+            return Err(Invalid::new("overlap", "at most 30 days").into());
+        }
+        if !old.is_active(now()) {
+            return Err(Invalid::new("id", "a key that is neither revoked nor expired").into());
+        }
+        let new = NewKey {
+            name: old.name,
+            scopes: old.scopes,
+            expires_at: old.expires_at,
+        };
+        let issued = self.create_key(caller, new).await?;
+        self.0
+            .store
+            .revoke_key(caller.tenant_id, id, now() + overlap)
+            .await
+            .or_missing("API key")?;
+        self.0.verifier.forget();
+        tracing::info!(key_id = %id, successor = %issued.key.id, ?overlap, "API key rotated");
+        Ok(issued)
+    }
+}

@@ -1,0 +1,85 @@
+//! The use cases: what both doors, HTTP and gRPC, offer. Scopes, limits and business metrics stand here and nowhere
+//! else; the doors only translate.
+
+mod contexts;
+mod executions;
+mod keys;
+mod maintenance;
+mod tools;
+
+pub use contexts::{ItemsPage, Search};
+pub use executions::{RunEvent, Waiting};
+pub use keys::{IssuedKey, NewKey};
+pub use tools::{NewTool, ToolChange};
+
+use crate::{
+    auth::Verifier,
+    catalogue::Catalogue,
+    runner::Runner,
+    settings::{Limits, Retention},
+    store::SharedStore,
+    vault::Vault,
+};
+use domain::Time;
+use std::sync::Arc;
+
+/// The use cases over what they need. Cheap to clone.
+#[derive(Clone)]
+pub struct Api(Arc<Parts>);
+
+/// What the use cases need.
+pub struct Parts {
+    /// The database.
+    pub store: SharedStore,
+    /// Knows keys.
+    pub verifier: Verifier,
+    /// Seals tools' credentials.
+    pub vault: Vault,
+    /// Tells the watchers of changed tools.
+    pub catalogue: Catalogue,
+    /// Reaches the workers.
+    pub runner: Runner,
+    /// Compiled input schemas.
+    pub schemas: crate::schema::Schemas,
+    /// What a caller may send.
+    pub limits: Limits,
+    /// How long things are kept.
+    pub retention: Retention,
+    /// Runs what must outlive its request.
+    pub tasks: chassis::Tasks,
+    /// This replica's name, in leases.
+    pub replica: String,
+}
+
+impl Api {
+    /// The use cases over `parts`.
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+
+    /// Knows keys; the doors authenticate with it.
+    pub fn verifier(&self) -> &Verifier {
+        &self.0.verifier
+    }
+
+    /// Tells of changed tools.
+    pub fn catalogue(&self) -> &Catalogue {
+        &self.0.catalogue
+    }
+
+    /// What a caller may send.
+    pub fn limits(&self) -> &Limits {
+        &self.0.limits
+    }
+
+    /// How long things are kept.
+    pub fn retention(&self) -> &Retention {
+        &self.0.retention
+    }
+}
+
+/// The present moment, with the precision that is stored.
+pub fn now() -> Time {
+    let now = chrono::Utc::now();
+    Time::from_timestamp_micros(now.timestamp_micros()).unwrap_or(now)
+}

@@ -1,0 +1,209 @@
+//! Who calls: verifies API keys, remembers them for less than a second, and guards the HTTP door.
+
+use crate::{
+    api::{Api, now},
+    error::{AuthError, Error, Result},
+    store::{KeyOwner, SharedStore},
+};
+use axum::{
+    extract::{FromRequestParts, Request, State},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use chassis::credential::{AUTH_ATTEMPTS, presented};
+use coordination::{Decision, Quota, RateLimiter};
+use domain::{
+    ApiKeyId, Principal, Scope,
+    api_key::{Secret, SecretHash},
+    tenant::TenantStatus,
+};
+use http::{HeaderMap, request::Parts};
+use moka::{future::Cache, sync};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use telemetry::http::{Caller as LoggedCaller, RequestScope};
+
+/// For how long a verified key may be relied upon, in all services together. Below the second that is promised, so
+/// that the way between them fits in.
+const BELIEVED: Duration = Duration::from_millis(900);
+/// For how long this service remembers one: what is left goes to those who ask.
+const REMEMBERED: Duration = Duration::from_millis(400);
+/// How many keys are remembered.
+const MAX_REMEMBERED: u64 = 50_000;
+/// How exact a key's "last used" is.
+const TOUCH_EVERY: Duration = Duration::from_secs(60);
+
+/// A verified caller.
+#[derive(Clone, Debug)]
+pub struct Verified {
+    /// Who it is.
+    pub principal: Arc<Principal>,
+    at: Instant,
+}
+
+impl Verified {
+    /// For how long others may rely upon it.
+    pub fn valid_for(&self) -> Duration {
+        BELIEVED.saturating_sub(self.at.elapsed())
+    }
+}
+
+/// Knows keys. Cheap to clone.
+#[derive(Clone)]
+pub struct Verifier {
+    store: SharedStore,
+    tasks: chassis::Tasks,
+    known: Cache<SecretHash, Verified>,
+    touched: sync::Cache<ApiKeyId, ()>,
+}
+
+impl Verifier {
+    /// A verifier that asks `store`.
+    pub fn new(store: SharedStore, tasks: chassis::Tasks) -> Self {
+        let known = Cache::builder()
+            .max_capacity(MAX_REMEMBERED)
+            .time_to_live(REMEMBERED)
+            .build();
+        let touched = sync::Cache::builder()
+            .max_capacity(MAX_REMEMBERED)
+            .time_to_live(TOUCH_EVERY)
+            .build();
+        Self {
+            store,
+            tasks,
+            known,
+            touched,
+        }
+    }
+
+    /// Who the key in `text` belongs to.
+    ///
+    /// # Errors
+    /// [`Error::Unauthenticated`], or [`Error::Unavailable`] when the database cannot be asked.
+    pub async fn verify(&self, text: Option<&str>) -> Result<Verified> {
+        let secret = Secret::parse(text.ok_or(AuthError::Missing)?).map_err(|_| AuthError::Malformed)?;
+        let hash = secret.hash();
+        if let Some(known) = self.known.get(&hash).await {
+            return Ok(known);
+        }
+        let at = Instant::now();
+        let owner = self.store.key_owner(&hash).await?.ok_or(AuthError::Unknown)?;
+        check(&owner)?;
+        let verified = Verified {
+            principal: Arc::new(owner.principal),
+            at,
+        };
+        self.known.insert(hash, verified.clone()).await;
+        self.touch(owner.key.id);
+        Ok(verified)
+    }
+
+    /// Forgets all it knows: a key has just been revoked here.
+    pub fn forget(&self) {
+        self.known.invalidate_all();
+    }
+
+    /// Notes the key's use, at most once a minute and not in the caller's time.
+    fn touch(&self, id: ApiKeyId) {
+        if self.touched.contains_key(&id) {
+            return;
+        }
+        self.touched.insert(id, ());
+        let store = Arc::clone(&self.store);
+        self.tasks.spawn("touch-key", async move {
+            if let Err(error) = store.touch_key(id, now()).await {
+                tracing::debug!(%error, "a key's last use was not noted");
+            }
+        });
+    }
+}
+
+fn check(owner: &KeyOwner) -> std::result::Result<(), AuthError> {
+    let (key, now) = (&owner.key, now());
+    if key.revoked_at.is_some_and(|at| at <= now) {
+        return Err(AuthError::Revoked);
+    }
+    if !key.is_active(now) {
+        return Err(AuthError::Expired);
+    }
+    match owner.tenant_status {
+        TenantStatus::Active => Ok(()),
+        TenantStatus::Suspended => Err(AuthError::Suspended),
+    }
+}
+
+/// What the HTTP door asks of every request.
+#[derive(Clone)]
+pub struct Guard {
+    /// Knows keys.
+    pub api: Api,
+    /// Counts requests a key.
+    pub limiter: Arc<dyn RateLimiter>,
+    /// What a key may do; `None`: as much as it likes.
+    pub quota: Option<Quota>,
+}
+
+/// Paths below the API that anyone may read.
+const PUBLIC: [&str; 2] = ["/api/v1/openapi.json", "/api/v1/docs"];
+
+/// The middleware: authenticates, counts, limits, and puts the [`Principal`] on the request.
+pub async fn authenticate(State(guard): State<Guard>, mut request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    if !path.starts_with("/api/") || PUBLIC.contains(&path) {
+        return next.run(request).await;
+    }
+    match guard.admit(request.headers()).await {
+        Ok(principal) => {
+            if let Some(scope) = request.extensions().get::<RequestScope>() {
+                scope.set_caller(LoggedCaller {
+                    tenant: principal.tenant.as_str().into(),
+                    key_id: principal.key_id.to_string(),
+                    may_debug: principal.scopes.contains(Scope::Debug),
+                });
+            }
+            request.extensions_mut().insert(principal);
+            next.run(request).await
+        }
+        Err(error) => error.into_response(),
+    }
+}
+
+impl Guard {
+    async fn admit(&self, headers: &HeaderMap) -> Result<Arc<Principal>> {
+        let shown = presented(headers);
+        let verified = self.api.verifier().verify(shown.text).await;
+        AUTH_ATTEMPTS.inc([shown.method, attempt_result(&verified)]);
+        let principal = verified?.principal;
+        if let Some(quota) = self.quota {
+            let key = format!("rest:{}", principal.key_id);
+            if let Decision::Limited { retry_after } = self.limiter.check(&key, quota).await {
+                return Err(Error::RateLimited { retry_after });
+            }
+        }
+        Ok(principal)
+    }
+}
+
+fn attempt_result(verified: &Result<Verified>) -> &'static str {
+    match verified {
+        Ok(_) => "success",
+        Err(Error::Unauthenticated(e)) => e.result(),
+        Err(_) => "unavailable",
+    }
+}
+
+/// The authenticated caller, for handlers.
+pub struct Caller(pub Arc<Principal>);
+
+impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self> {
+        let principal = parts.extensions.get::<Arc<Principal>>();
+        principal
+            .map(|p| Self(Arc::clone(p)))
+            .ok_or(Error::Unauthenticated(AuthError::Missing))
+    }
+}

@@ -1,0 +1,242 @@
+//! What can go wrong once the service runs, and how it is told over HTTP and gRPC.
+
+use crate::store::StoreError;
+use axum::response::{IntoResponse, Response};
+use chassis::problem::Problem;
+use domain::{Invalid, principal::MissingScope};
+use http::{HeaderValue, StatusCode, header::WWW_AUTHENTICATE};
+use serde_json::json;
+use std::time::Duration;
+use tonic::{Code, Status, metadata::MetadataValue};
+
+/// A use case's answer.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why a request was not served.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No key, or one that does not work.
+    #[error(transparent)]
+    Unauthenticated(#[from] AuthError),
+    /// The key may not do this.
+    #[error(transparent)]
+    MissingScope(#[from] MissingScope),
+    /// A field breaks a rule.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// The arguments do not fit the tool's schema.
+    #[error("the arguments do not fit the tool's schema: {0}")]
+    Arguments(String),
+    /// No such thing for this tenant.
+    #[error("no such {0}")]
+    NotFound(&'static str),
+    /// The name is taken.
+    #[error("there already is a {0} of that name")]
+    Conflict(&'static str),
+    /// The thing is not at the version that the caller expected.
+    #[error("it is at version {current}, not at the one given")]
+    VersionMismatch {
+        /// The version it is at.
+        current: i64,
+    },
+    /// The idempotency key was used with another body.
+    #[error("this Idempotency-Key was used for another request")]
+    IdempotencyMismatch,
+    /// Beyond a size limit.
+    #[error("{what} is larger than {limit} bytes")]
+    TooLarge {
+        /// What is.
+        what: &'static str,
+        /// The limit, bytes.
+        limit: u64,
+    },
+    /// Too many requests with this key.
+    #[error("too many requests with this key")]
+    RateLimited {
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// Something that this request needs cannot be reached.
+    #[error("{what} is not available now")]
+    Unavailable {
+        /// What it is: `the database`, `a worker`.
+        what: &'static str,
+    },
+    /// No credentials key is configured.
+    #[error("credentials cannot be kept: no credentials key is configured")]
+    NoCredentialsKey,
+    /// A defect. Its cause is logged, not told.
+    #[error("internal error")]
+    Internal(#[source] anyhow::Error),
+}
+
+/// Why a key was refused. The answer tells the first three apart; the others are one to the caller, lest it learn
+/// which keys exist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AuthError {
+    /// None was sent.
+    #[error("send an API key as 'Authorization: Bearer …' or 'X-API-Key'")]
+    Missing,
+    /// Not a key of ours.
+    #[error("the API key is not well-formed")]
+    Malformed,
+    /// No such key.
+    #[error("the API key is not valid")]
+    Unknown,
+    /// Revoked.
+    #[error("the API key is not valid")]
+    Revoked,
+    /// Expired.
+    #[error("the API key is not valid")]
+    Expired,
+    /// Its tenant is suspended.
+    #[error("the API key is not valid")]
+    Suspended,
+}
+
+impl AuthError {
+    /// The metrics' `result`.
+    pub fn result(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Malformed => "malformed",
+            Self::Unknown => "invalid",
+            Self::Revoked => "revoked",
+            Self::Expired => "expired",
+            Self::Suspended => "suspended",
+        }
+    }
+
+    fn code(self) -> &'static str {
+        match self {
+            Self::Missing => "missing_credentials",
+            Self::Malformed => "malformed_key",
+            _ => "invalid_key",
+        }
+    }
+}
+
+impl Error {
+    /// The stable code that clients can rely upon.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Unauthenticated(e) => e.code(),
+            Self::MissingScope(_) => "missing_scope",
+            Self::Invalid(_) => "invalid_argument",
+            Self::Arguments(_) => "invalid_arguments",
+            Self::NotFound(_) => "not_found",
+            Self::Conflict(_) => "already_exists",
+            Self::VersionMismatch { .. } => "version_mismatch",
+            Self::IdempotencyMismatch => "idempotency_key_reused",
+            Self::TooLarge { .. } => "too_large",
+            Self::RateLimited { .. } => "rate_limited",
+            Self::Unavailable { .. } => "unavailable",
+            Self::NoCredentialsKey => "no_credentials_key",
+            Self::Internal(_) => "internal",
+        }
+    }
+
+    /// HTTP and gRPC statuses.
+    fn statuses(&self) -> (StatusCode, Code) {
+        match self {
+            Self::Unauthenticated(_) => (StatusCode::UNAUTHORIZED, Code::Unauthenticated),
+            Self::MissingScope(_) => (StatusCode::FORBIDDEN, Code::PermissionDenied),
+            Self::Invalid(_) | Self::Arguments(_) => (StatusCode::BAD_REQUEST, Code::InvalidArgument),
+            Self::NotFound(_) => (StatusCode::NOT_FOUND, Code::NotFound),
+            Self::Conflict(_) => (StatusCode::CONFLICT, Code::AlreadyExists),
+            Self::VersionMismatch { .. } => (StatusCode::PRECONDITION_FAILED, Code::FailedPrecondition),
+            Self::IdempotencyMismatch => (StatusCode::UNPROCESSABLE_ENTITY, Code::FailedPrecondition),
+            Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, Code::OutOfRange),
+            Self::RateLimited { .. } => (StatusCode::TOO_MANY_REQUESTS, Code::ResourceExhausted),
+            Self::Unavailable { .. } => (StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable),
+            Self::NoCredentialsKey => (StatusCode::CONFLICT, Code::FailedPrecondition),
+            Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, Code::Internal),
+        }
+    }
+
+    /// Logs what only the operator may know. Called once, where the error leaves the service.
+    fn log(&self) {
+        match self {
+            Self::Internal(cause) => tracing::error!(error = format!("{cause:#}"), "request failed"),
+            Self::Unavailable { what } => tracing::warn!(what, "request failed: not available"),
+            _ => tracing::debug!(code = self.code(), reason = %self, "request refused"),
+        }
+    }
+}
+
+impl From<StoreError> for Error {
+    /// For a context, tool or other thing that is named, use [`Found::or_missing`] first.
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::NotFound => Self::NotFound("thing"),
+            StoreError::Conflict => Self::Conflict("thing"),
+            StoreError::VersionMismatch { current } => Self::VersionMismatch { current },
+            StoreError::IdempotencyMismatch => Self::IdempotencyMismatch,
+            StoreError::TooLarge { limit } => Self::TooLarge {
+                what: "the context",
+                limit,
+            },
+            StoreError::BadCursor => Self::Invalid(Invalid::new("cursor", "a cursor of this listing")),
+            StoreError::Unavailable(cause) => {
+                tracing::warn!(error = %cause, "database unavailable");
+                Self::Unavailable { what: "the database" }
+            }
+            StoreError::LeaseLost | StoreError::Internal(_) => Self::Internal(error.into()),
+        }
+    }
+}
+
+/// Names the thing that the store did not find, or found taken.
+pub trait Found<T> {
+    /// `what` is the thing's kind: `context`, `tool`, `API key`.
+    ///
+    /// # Errors
+    /// The store's, told in the caller's terms.
+    fn or_missing(self, what: &'static str) -> Result<T>;
+}
+
+impl<T> Found<T> for std::result::Result<T, StoreError> {
+    fn or_missing(self, what: &'static str) -> Result<T> {
+        self.map_err(|error| match error {
+            StoreError::NotFound => Error::NotFound(what),
+            StoreError::Conflict => Error::Conflict(what),
+            other => other.into(),
+        })
+    }
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        error.log();
+        let problem = Self::new(error.statuses().0, error.code(), error.to_string());
+        match &error {
+            Error::Unauthenticated(_) => problem.header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")),
+            Error::MissingScope(MissingScope(scope)) => problem.with("required_scope", json!(scope)),
+            Error::Invalid(Invalid { field, expected }) => problem
+                .with("field", json!(field))
+                .with("expected", json!(expected)),
+            Error::VersionMismatch { current } => problem.with("current_version", json!(current)),
+            Error::TooLarge { limit, .. } => problem.with("limit_bytes", json!(limit)),
+            Error::RateLimited { retry_after } => problem.retry_after(*retry_after),
+            Error::Unavailable { .. } => problem.retry_after(Duration::from_secs(1)),
+            _ => problem,
+        }
+    }
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        Problem::from(self).into_response()
+    }
+}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        error.log();
+        let mut status = Self::new(error.statuses().1, error.to_string());
+        status
+            .metadata_mut()
+            .insert(proto::CODE_KEY, MetadataValue::from_static(error.code()));
+        status
+    }
+}

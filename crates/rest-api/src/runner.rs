@@ -1,0 +1,84 @@
+//! Reaches the workers: one call, a stream of progress, an outcome.
+
+use anyhow::Context as _;
+use chassis::{
+    Host,
+    grpc::{ChannelOptions, GrpcChannel, with_bearer},
+};
+use domain::execution::Outcome;
+use proto::v1::{Progress, RunToolRequest, run_tool_event::Event, tool_runner_client::ToolRunnerClient};
+use secrecy::{ExposeSecret, SecretString};
+use tonic::{Status, Streaming};
+
+/// The client of the workers. Cheap to clone.
+#[derive(Clone)]
+pub struct Runner {
+    client: ToolRunnerClient<GrpcChannel>,
+    token: SecretString,
+}
+
+/// A run that a worker has taken up.
+pub struct Run(Streaming<proto::v1::RunToolEvent>);
+
+/// What a worker tells of a run.
+pub enum Told {
+    /// How far it has come.
+    Progress(Progress),
+    /// How it ended; nothing follows.
+    Outcome(Outcome),
+}
+
+impl Runner {
+    /// A client of the workers at `url`; connects when first needed.
+    ///
+    /// # Errors
+    /// When `url` is no address, or there is no service token to show.
+    pub fn connect(host: &Host, url: &str) -> anyhow::Result<Self> {
+        let token = host
+            .common
+            .service_token
+            .clone()
+            .context("SERVICE_TOKEN is not set: workers would refuse us")?;
+        let channel =
+            chassis::grpc::channel(host, "worker", url, &ChannelOptions::default()).context("worker.url")?;
+        Ok(Self {
+            client: ToolRunnerClient::new(channel),
+            token,
+        })
+    }
+
+    /// Hands a run to a worker. Dropping what it answers cancels the run.
+    ///
+    /// # Errors
+    /// The worker's refusal; `Unavailable` when there is none, and then nothing has run.
+    pub async fn run(&self, request: RunToolRequest) -> Result<Run, Status> {
+        let request = with_bearer(tonic::Request::new(request), self.token.expose_secret())?;
+        let mut client = self.client.clone();
+        Ok(Run(client.run(request).await?.into_inner()))
+    }
+}
+
+impl Run {
+    /// What comes next.
+    ///
+    /// # Errors
+    /// When the worker was lost, or spoke nonsense: then the outcome is not known here.
+    pub async fn next(&mut self) -> Result<Told, Status> {
+        loop {
+            let event = self
+                .0
+                .message()
+                .await?
+                .ok_or_else(|| Status::unavailable("the worker ended the run early"))?;
+            match event.event {
+                Some(Event::Progress(progress)) => return Ok(Told::Progress(progress)),
+                Some(Event::Outcome(outcome)) => {
+                    let outcome = Outcome::try_from(outcome).map_err(|e| Status::internal(e.to_string()))?;
+                    return Ok(Told::Outcome(outcome));
+                }
+                // A newer worker may tell more than this version knows.
+                None => {}
+            }
+        }
+    }
+}

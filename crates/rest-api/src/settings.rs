@@ -1,0 +1,159 @@
+//! rest-api's own sections of `config.yaml`.
+
+use crate::store::settings::DatabaseSettings;
+use chassis::settings::{Common, Invalid};
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+use std::{path::PathBuf, time::Duration};
+
+/// rest-api's settings.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Where everything is kept.
+    pub database: DatabaseSettings,
+    /// What replicas share.
+    pub redis: coordination::Settings,
+    /// What tools' credentials are encrypted with.
+    pub credentials: Credentials,
+    /// Where tools run.
+    pub worker: Worker,
+    /// What a caller may send.
+    pub limits: Limits,
+    /// How often a key may call.
+    pub rate_limit: RateLimit,
+    /// How long things are kept.
+    pub retention: Retention,
+}
+
+/// The keys that tools' credentials are encrypted with: `name:base64` of 32 bytes each, one a line or separated by
+/// commas. The first encrypts, all decrypt; `rest-api credentials rekey` moves everything to the first.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Credentials {
+    /// The keys themselves.
+    #[serde(serialize_with = "chassis::settings::mask")]
+    pub keys: Option<SecretString>,
+    /// A file that holds them.
+    pub keys_file: Option<PathBuf>,
+}
+
+/// Where tools run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Worker {
+    /// The workers' gRPC address; a name with several addresses is balanced.
+    pub url: String,
+}
+
+/// What a caller may send.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// One item's content.
+    #[serde(with = "chassis::settings::size")]
+    pub item_bytes: usize,
+    /// One context's content.
+    #[serde(with = "chassis::settings::size")]
+    pub context_bytes: u64,
+    /// A tool's arguments.
+    #[serde(with = "chassis::settings::size")]
+    pub arguments_bytes: usize,
+    /// One page of items.
+    #[serde(with = "chassis::settings::size")]
+    pub page_bytes: usize,
+}
+
+/// How often a key may call this service's HTTP API.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RateLimit {
+    /// Requests a second in the long run; 0: no limit.
+    pub per_second: f64,
+    /// Requests at once.
+    pub burst: u32,
+}
+
+/// How long things are kept.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Retention {
+    /// Executions after their end.
+    #[serde(with = "chassis::settings::duration")]
+    pub executions: Duration,
+    /// What an `Idempotency-Key` made.
+    #[serde(with = "chassis::settings::duration")]
+    pub idempotency: Duration,
+}
+
+impl Default for Worker {
+    fn default() -> Self {
+        Self {
+            url: "http://127.0.0.1:50053".to_owned(),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            item_bytes: 1 << 20,
+            context_bytes: 64 << 20,
+            arguments_bytes: 256 << 10,
+            page_bytes: 2 << 20,
+        }
+    }
+}
+
+impl Default for RateLimit {
+    fn default() -> Self {
+        Self {
+            per_second: 500.0,
+            burst: 1000,
+        }
+    }
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        let day = Duration::from_secs(24 * 3600);
+        Self {
+            executions: 30 * day,
+            idempotency: day,
+        }
+    }
+}
+
+impl chassis::Settings for Settings {
+    fn common() -> Common {
+        Common::listening(8080, Some(50051))
+    }
+
+    fn validate(&self, common: &Common) -> Result<(), Invalid> {
+        let limits = &self.limits;
+        if limits.item_bytes == 0 || limits.item_bytes > common.http.max_body_bytes {
+            let expected = "expected at least 1 byte and no more than http.max_body_bytes";
+            return Err(Invalid::new("limits.item_bytes", expected));
+        }
+        // A page travels in one gRPC message, beside metadata.
+        if !(limits.item_bytes..=3 << 20).contains(&limits.page_bytes) {
+            let expected = "expected at least limits.item_bytes and at most 3 MiB";
+            return Err(Invalid::new("limits.page_bytes", expected));
+        }
+        if self.rate_limit.per_second < 0.0
+            || (self.rate_limit.per_second > 0.0 && self.rate_limit.burst == 0)
+        {
+            return Err(Invalid::new(
+                "rate_limit",
+                "expected per_second of 0 or more and a burst of 1 or more",
+            ));
+        }
+        if self.credentials.keys.is_some() && self.credentials.keys_file.is_some() {
+            return Err(Invalid::new(
+                "credentials",
+                "expected 'keys' or 'keys_file', not both",
+            ));
+        }
+        Ok(())
+    }
+}
