@@ -88,7 +88,7 @@ mod tasks;
 pub use args::Args;
 pub use lifecycle::{main, run, serve};
 pub use problem::Problem;
-pub use readiness::Readiness;
+pub use readiness::{Dependency, Readiness};
 pub use secret::same_secret;
 pub use service::{App, Host, Service};
 pub use settings::{Common, Configuration, Settings};

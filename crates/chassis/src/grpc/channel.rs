@@ -55,10 +55,8 @@ pub fn channel(
         endpoint(&uri, options).connect_lazy()
     } else {
         let (channel, changes) = Channel::balance_channel(64);
-        host.tasks.spawn(
-            "resolve a gRPC peer",
-            resolve::keep_resolved(peer, uri, options.clone(), changes),
-        );
+        let resolved = resolve::keep_resolved(peer, uri, options.clone(), changes, resolve::by_name_server);
+        host.tasks.spawn("resolve a gRPC peer", resolved);
         channel
     };
     Ok(ClientLayer::new(peer).layer(channel))

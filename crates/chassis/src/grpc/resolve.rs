@@ -15,13 +15,23 @@ pub(super) enum Member {
     Address(SocketAddr),
 }
 
-/// Looks the name up until the channel is gone.
-pub(super) async fn keep_resolved(
+/// What the name servers say about `host:port`.
+pub(super) async fn by_name_server(target: String, limit: Duration) -> Result<Vec<SocketAddr>, String> {
+    let found = tokio::time::timeout(limit, tokio::net::lookup_host(target)).await;
+    let found = found.map_err(|_| "the name server does not answer".to_owned())?;
+    Ok(found.map_err(|error| error.to_string())?.collect())
+}
+
+/// Looks the name up until the channel is gone. `look_up` is [`by_name_server`], but for tests.
+pub(super) async fn keep_resolved<F>(
     peer: &'static str,
     uri: Uri,
     options: ChannelOptions,
     changes: Sender<Change<Member, Endpoint>>,
-) {
+    look_up: impl Fn(String, Duration) -> F + Send,
+) where
+    F: Future<Output = Result<Vec<SocketAddr>, String>> + Send,
+{
     let target = format!(
         "{}:{}",
         uri.host().unwrap_or_default(),
@@ -43,16 +53,23 @@ pub(super) async fn keep_resolved(
         }
         if members != wanted {
             tracing::debug!(peer, members = ?wanted, "gRPC peer's addresses changed");
-            members = wanted.clone();
         }
         // The first look-up is made at once.
-        if wanted != BTreeSet::from([Member::Name]) || failing {
+        if !members.is_empty() {
             tokio::time::sleep(options.resolve_every).await;
         }
-        match look_up(&target, options.connect_timeout).await {
+        members.clone_from(&wanted);
+        let found = look_up(target.clone(), options.connect_timeout).await;
+        match found.and_then(|found| {
+            if found.is_empty() {
+                Err("it has no address".into())
+            } else {
+                Ok(found)
+            }
+        }) {
             Ok(found) => {
                 failing = false;
-                wanted = found;
+                wanted = found.into_iter().map(Member::Address).collect();
             }
             // What was known is better than nothing: name servers have their bad moments.
             Err(error) => {
@@ -62,19 +79,6 @@ pub(super) async fn keep_resolved(
                 failing = true;
             }
         }
-    }
-}
-
-async fn look_up(target: &str, limit: Duration) -> Result<BTreeSet<Member>, String> {
-    let found = tokio::time::timeout(limit, tokio::net::lookup_host(target)).await;
-    let found = found
-        .map_err(|_| "the name server does not answer".to_owned())?
-        .map_err(|error| error.to_string())?;
-    let members: BTreeSet<_> = found.map(Member::Address).collect();
-    if members.is_empty() {
-        Err("the name has no address".into())
-    } else {
-        Ok(members)
     }
 }
 
@@ -104,6 +108,13 @@ fn at(member: Member, uri: &Uri, options: &ChannelOptions) -> Endpoint {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    };
+    use tokio_util::sync::CancellationToken;
+    use tonic::{body::Body, service::Routes, transport::Channel};
+    use tower::ServiceExt;
 
     fn address(last: u8) -> Member {
         Member::Address(SocketAddr::from(([10, 0, 0, last], 50051)))
@@ -120,13 +131,63 @@ mod tests {
         assert!(difference(&wanted, &wanted).is_empty());
     }
 
-    #[test]
-    fn an_address_is_dialled_under_the_peers_name() {
-        let uri: Uri = "http://rest-api:50051".parse().expect("a URL");
-        let endpoint = at(address(7), &uri, &ChannelOptions::default());
-        assert_eq!(
-            endpoint.uri().authority().map(|authority| authority.as_str()),
-            Some("10.0.0.7:50051")
-        );
+    #[tokio::test]
+    async fn calls_fail_fast_until_the_name_resolves_and_then_arrive() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("a free port");
+        let server = listener.local_addr().expect("bound");
+        let stop = CancellationToken::new();
+        let settings = crate::settings::Grpc::default();
+        tokio::spawn({
+            let stop = stop.clone();
+            async move { crate::grpc::serve(listener, Routes::default(), &settings, stop).await }
+        });
+        let known = Arc::new(AtomicBool::new(false));
+        let look_up = {
+            let known = known.clone();
+            move |target: String, _| {
+                assert_eq!(target, "peer.invalid:50051");
+                let known = known.load(Ordering::SeqCst);
+                std::future::ready(if known {
+                    Ok(vec![server])
+                } else {
+                    Err("not yet".into())
+                })
+            }
+        };
+        let options = ChannelOptions {
+            resolve_every: Duration::from_millis(20),
+            ..ChannelOptions::default()
+        };
+        let uri: Uri = "http://peer.invalid:50051".parse().expect("a URL");
+        let (channel, changes) = Channel::balance_channel(8);
+        tokio::spawn(keep_resolved("peer", uri, options, changes, look_up));
+
+        assert!(call(&channel).await.is_err(), "a name without address");
+        known.store(true, Ordering::SeqCst);
+        let arrived = async {
+            loop {
+                if let Ok(response) = call(&channel).await {
+                    return tonic::Status::from_header_map(response.headers())
+                        .expect("a gRPC answer")
+                        .code();
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let code = tokio::time::timeout(Duration::from_secs(5), arrived)
+            .await
+            .expect("resolved soon");
+        assert_eq!(code, tonic::Code::Unimplemented);
+        stop.cancel();
+    }
+
+    async fn call(channel: &Channel) -> Result<http::Response<Body>, tonic::transport::Error> {
+        let request = http::Request::post("http://peer/sample.Sample/Missing")
+            .header("content-type", "application/grpc")
+            .body(Body::empty())
+            .expect("a good request");
+        channel.clone().oneshot(request).await
     }
 }
