@@ -1,0 +1,234 @@
+//! A service as a process: what it prints, how it ends. The program starts itself as the service.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+
+use axum::{Router, routing::get};
+use chassis::{App, Host, Service, ServiceInfo, settings::Common};
+use serde_json::Value;
+use std::{
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    path::PathBuf,
+    process::{Child, Command, ExitCode, Output, Stdio},
+    time::{Duration, Instant},
+};
+use telemetry::metrics::Declaration;
+
+chassis::allocator!();
+
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Settings {}
+
+impl chassis::Settings for Settings {
+    fn common() -> Common {
+        Common::listening(0, None)
+    }
+}
+
+struct Sample;
+
+impl Service for Sample {
+    const INFO: ServiceInfo = ServiceInfo {
+        name: "sample",
+        version: "0.0.1",
+    };
+    type Settings = Settings;
+
+    fn declarations() -> &'static [&'static [Declaration]] {
+        &[]
+    }
+
+    async fn build(_settings: Settings, host: &Host) -> anyhow::Result<App> {
+        let slow = async || {
+            tokio::time::sleep(Duration::from_secs(30)).await;
+            "done"
+        };
+        let routes = Router::new().route("/slow", get(slow));
+        let none = tower::layer::util::Identity::new();
+        Ok(App {
+            http: chassis::http::stack(routes, none, &host.common.http),
+            ..App::default()
+        })
+    }
+}
+
+const CHILD: &str = "CHASSIS_TEST_CHILD";
+
+fn main() -> ExitCode {
+    if std::env::var_os(CHILD).is_some() {
+        return chassis::main::<Sample>();
+    }
+    wrong_settings_are_told_before_anything_opens();
+    print_config_masks_secrets();
+    a_taken_port_is_told();
+    sigterm_ends_it_cleanly();
+    a_second_signal_ends_it_hard();
+    println!("5 checks of the process passed");
+    ExitCode::SUCCESS
+}
+
+fn command(variables: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.current_dir(std::env::temp_dir()).env(CHILD, "1");
+    command
+        .envs(variables.iter().copied())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn wrong_settings_are_told_before_anything_opens() {
+    let output = command(&[("DEVOPS_MCP__HTPP__ADDRESS", "127.0.0.1:0")])
+        .output()
+        .unwrap();
+    let told = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        told.starts_with("sample: unknown setting htpp.address (from DEVOPS_MCP__HTPP__ADDRESS)"),
+        "{told}"
+    );
+    assert!(output.stdout.is_empty());
+}
+
+fn print_config_masks_secrets() {
+    let output = command(&[("ADMIN_TOKEN", "opensesame")])
+        .arg("--print-config")
+        .output()
+        .unwrap();
+    let printed = text(&output.stdout);
+    assert!(
+        output.status.success() && printed.contains("admin_token: '***'"),
+        "{printed}"
+    );
+    assert!(!printed.contains("opensesame"));
+}
+
+fn a_taken_port_is_told() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let output = command(&[("DEVOPS_MCP__HTTP__ADDRESS", &address)])
+        .output()
+        .unwrap();
+    let told = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        told.contains(&format!("http.address: cannot listen on {address}")),
+        "{told}"
+    );
+}
+
+/// A running service, killed when a check fails.
+struct Running {
+    child: Child,
+    address: String,
+}
+
+impl Running {
+    fn start(name: &str) -> Self {
+        let file = std::env::temp_dir().join(format!("chassis-process-{}-{name}.json", std::process::id()));
+        let child = command(&[("DEVOPS_MCP__READY_FILE", file.to_str().unwrap())])
+            .spawn()
+            .unwrap();
+        let mut running = Self {
+            child,
+            address: String::new(),
+        };
+        running.address = running.wait_until_ready(&file);
+        running
+    }
+
+    fn wait_until_ready(&mut self, file: &PathBuf) -> String {
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(10) {
+            if let Ok(text) = std::fs::read(file) {
+                let addresses: Value = serde_json::from_slice(&text).unwrap();
+                return addresses["http"].as_str().unwrap().to_owned();
+            }
+            assert!(
+                self.child.try_wait().unwrap().is_none(),
+                "it ended before it was ready"
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        panic!("not ready in 10 s");
+    }
+
+    fn signal(&self) {
+        let status = Command::new("kill")
+            .args(["-TERM", &self.child.id().to_string()])
+            .status()
+            .unwrap();
+        assert!(status.success());
+    }
+
+    fn ended(mut self) -> Output {
+        let begun = Instant::now();
+        while self.child.try_wait().unwrap().is_none() {
+            assert!(begun.elapsed() < Duration::from_secs(10), "it does not end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let mut output = Output {
+            status: self.child.wait().unwrap(),
+            stdout: Vec::new(),
+            stderr: Vec::new(),
+        };
+        self.child
+            .stdout
+            .take()
+            .unwrap()
+            .read_to_end(&mut output.stdout)
+            .unwrap();
+        self.child
+            .stderr
+            .take()
+            .unwrap()
+            .read_to_end(&mut output.stderr)
+            .unwrap();
+        output
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Ended long ago when all went well.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn sigterm_ends_it_cleanly() {
+    let running = Running::start("clean");
+    running.signal();
+    let address = running.address.clone();
+    let output = running.ended();
+    let lines = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{lines}");
+    let lines: Vec<Value> = lines
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let ready = lines.iter().find(|line| line["message"] == "ready").unwrap();
+    assert_eq!(ready["http"], address);
+    println!("start to ready: {} ms", ready["startup_ms"]);
+    assert_eq!(lines.last().unwrap()["message"], "stopped");
+    assert_eq!(text(&output.stderr), "");
+}
+
+fn a_second_signal_ends_it_hard() {
+    let running = Running::start("hard");
+    let mut stream = TcpStream::connect(&running.address).unwrap();
+    stream
+        .write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n")
+        .unwrap();
+    std::thread::sleep(Duration::from_millis(100));
+    running.signal();
+    std::thread::sleep(Duration::from_millis(200));
+    running.signal();
+    let output = running.ended();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stdout).contains("told to stop again by SIGTERM"));
+}
