@@ -66,7 +66,12 @@ pub fn init(
     let traces = traces::init(&info, environment, &settings.tracing)?;
     let logs = logs::init_subscriber(&info, environment, &settings.logging, &traces)?;
     let upkeep = Upkeep::start(&registry);
-    Ok(Telemetry { registry, traces, logs: Arc::new(logs), upkeep })
+    Ok(Telemetry {
+        registry,
+        traces,
+        logs: Arc::new(logs),
+        upkeep,
+    })
 }
 
 fn registry(
@@ -74,7 +79,10 @@ fn registry(
     settings: &settings::Metrics,
     declarations: &[&'static [Declaration]],
 ) -> anyhow::Result<Registry> {
-    let mut all: Vec<_> = catalogue::COMMON.iter().map(|(_, declarations)| *declarations).collect();
+    let mut all: Vec<_> = catalogue::COMMON
+        .iter()
+        .map(|(_, declarations)| *declarations)
+        .collect();
     all.extend(declarations);
     Registry::new(info.name, &all, settings)
 }
@@ -92,14 +100,25 @@ impl Telemetry {
     /// What the rest of the service may do with it.
     #[must_use]
     pub fn handle(&self) -> Handle {
-        Handle { registry: self.registry.clone(), logs: Arc::downgrade(&self.logs) }
+        Handle {
+            registry: self.registry.clone(),
+            logs: Arc::downgrade(&self.logs),
+        }
     }
 
     /// Sends the spans and writes the log lines that still wait, in bounded time.
     pub async fn shutdown(self) {
-        let Self { registry: _, traces, logs, upkeep } = self;
+        let Self {
+            registry: _,
+            traces,
+            logs,
+            upkeep,
+        } = self;
         drop(upkeep);
-        if tokio::time::timeout(SHUTDOWN_TIMEOUT, traces.shutdown()).await.is_err() {
+        if tokio::time::timeout(SHUTDOWN_TIMEOUT, traces.shutdown())
+            .await
+            .is_err()
+        {
             tracing::warn!(timeout = ?SHUTDOWN_TIMEOUT, "spans were not sent in time and are lost");
         }
         // Last, so that what went wrong above is still written.
@@ -145,7 +164,10 @@ impl Handle {
     /// # Errors
     /// When a metric is declared twice.
     pub fn detached(info: ServiceInfo, declarations: &[&'static [Declaration]]) -> anyhow::Result<Self> {
-        Ok(Self { registry: registry(info, &settings::Metrics::default(), declarations)?, logs: Weak::new() })
+        Ok(Self {
+            registry: registry(info, &settings::Metrics::default(), declarations)?,
+            logs: Weak::new(),
+        })
     }
 
     /// All metrics of the service.
@@ -187,6 +209,8 @@ impl Handle {
     /// # Errors
     /// [`InvalidDirective`] when `directives` is neither a level nor directives; then nothing changes.
     pub fn set_log_level(&self, directives: &str) -> Result<(), InvalidDirective> {
-        self.logs.upgrade().map_or(Ok(()), |logs| logs.set_level(directives))
+        self.logs
+            .upgrade()
+            .map_or(Ok(()), |logs| logs.set_level(directives))
     }
 }

@@ -25,7 +25,7 @@ pub struct Logging {
     pub format: Format,
     /// Where lines go.
     pub output: Output,
-    /// Which of the fields that are the same in every line, or in every line of a request, are written.
+    /// Which fields a line holds beside its time, level, target, message and the event's own.
     pub fields: Vec<Field>,
 }
 
@@ -35,7 +35,7 @@ impl Default for Logging {
             level: "info".to_owned(),
             format: Format::Auto,
             output: Output::Stdout,
-            fields: Field::ALL.to_vec(),
+            fields: Field::DEFAULT.to_vec(),
         }
     }
 }
@@ -84,7 +84,8 @@ impl From<Output> for String {
     }
 }
 
-/// A field of log lines that can be left out. `timestamp`, `level`, `target` and `message` always stand.
+/// A field of log lines. JSON lines hold the first six in any case, for whoever collects them relies on them; lines for
+/// people never hold the first three. The others stand in either when they are listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Field {
@@ -100,12 +101,25 @@ pub enum Field {
     SpanId,
     /// The request the line belongs to.
     RequestId,
+    /// The tenant whose request it is.
+    Tenant,
+    /// The file and line of the code that wrote it.
+    Source,
+    /// The thread that wrote it.
+    Thread,
 }
 
 impl Field {
-    /// Every field, in the order in which they are written.
-    pub const ALL: [Self; 6] =
-        [Self::Service, Self::Version, Self::Environment, Self::TraceId, Self::SpanId, Self::RequestId];
+    /// Those that stand in a line when the settings don't say.
+    pub const DEFAULT: [Self; 7] = [
+        Self::Service,
+        Self::Version,
+        Self::Environment,
+        Self::TraceId,
+        Self::SpanId,
+        Self::RequestId,
+        Self::Tenant,
+    ];
 }
 
 /// Which spans are made and where they are sent.
@@ -155,7 +169,11 @@ pub struct Metrics {
 
 impl Default for Metrics {
     fn default() -> Self {
-        Self { enabled: true, max_series_per_metric: 2000, max_label_values: 200 }
+        Self {
+            enabled: true,
+            max_series_per_metric: 2000,
+            max_label_values: 200,
+        }
     }
 }
 
@@ -175,26 +193,44 @@ impl Settings {
     /// # Errors
     /// [`Invalid`] names the first key whose value cannot be.
     pub fn validate(&self) -> Result<(), Invalid> {
-        let check = |ok: bool, key, expected| if ok { Ok(()) } else { Err(Invalid { key, expected }) };
+        let check = |ok: bool, key, expected| {
+            if ok {
+                Ok(())
+            } else {
+                Err(Invalid { key, expected })
+            }
+        };
         let tracing = &self.tracing;
         check(
             (0.0..=1.0).contains(&tracing.sample_ratio),
             "monitoring.tracing.sample_ratio",
             "a number from 0 to 1",
         )?;
-        check(tracing.queue_size > 0, "monitoring.tracing.queue_size", "at least 1")?;
+        check(
+            tracing.queue_size > 0,
+            "monitoring.tracing.queue_size",
+            "at least 1",
+        )?;
         check(
             (1..=tracing.queue_size).contains(&tracing.batch_size),
             "monitoring.tracing.batch_size",
             "at least 1 and at most monitoring.tracing.queue_size",
         )?;
-        check(tracing.export_interval_ms > 0, "monitoring.tracing.export_interval_ms", "at least 1")?;
+        check(
+            tracing.export_interval_ms > 0,
+            "monitoring.tracing.export_interval_ms",
+            "at least 1",
+        )?;
         check(
             self.metrics.max_series_per_metric > 0,
             "monitoring.metrics.max_series_per_metric",
             "at least 1",
         )?;
-        check(self.metrics.max_label_values > 0, "monitoring.metrics.max_label_values", "at least 1")
+        check(
+            self.metrics.max_label_values > 0,
+            "monitoring.metrics.max_label_values",
+            "at least 1",
+        )
     }
 }
 
@@ -221,12 +257,19 @@ mod tests {
         assert!(serde_json::from_value::<Settings>(unknown).is_err());
         let mut settings = Settings::default();
         settings.tracing.sample_ratio = 1.5;
-        assert_eq!(settings.validate().unwrap_err().key, "monitoring.tracing.sample_ratio");
+        assert_eq!(
+            settings.validate().unwrap_err().key,
+            "monitoring.tracing.sample_ratio"
+        );
     }
 
     #[test]
     fn an_output_survives_a_round_trip() {
-        for output in [Output::Stdout, Output::Stderr, Output::File("/var/log/x.log".into())] {
+        for output in [
+            Output::Stdout,
+            Output::Stderr,
+            Output::File("/var/log/x.log".into()),
+        ] {
             let json = serde_json::to_value(&output).unwrap();
             assert_eq!(serde_json::from_value::<Output>(json).unwrap(), output);
         }

@@ -5,8 +5,10 @@ use crate::runtime;
 use std::fmt::Write as _;
 
 /// What every service measures, in groups, to stand before a service's own.
-pub const COMMON: &[(&str, &[Declaration])] =
-    &[("Requests, logs and telemetry itself", own::DECLARATIONS), ("Process and runtime", runtime::DECLARATIONS)];
+pub const COMMON: &[(&str, &[Declaration])] = &[
+    ("Requests, logs and telemetry itself", own::DECLARATIONS),
+    ("Process and runtime", runtime::DECLARATIONS),
+];
 
 /// A table for each group, sorted by name. The same declarations give the same text.
 #[must_use]
@@ -16,7 +18,10 @@ pub fn markdown(groups: &[(&str, &[Declaration])]) -> String {
         let mut declarations: Vec<_> = declarations.iter().collect();
         declarations.sort_by_key(|declaration| declaration.name);
         // Writing to a String does not fail.
-        let _ = writeln!(page, "## {title}\n\n| name | type | unit | labels | buckets | help |");
+        let _ = writeln!(
+            page,
+            "## {title}\n\n| name | type | unit | labels | buckets | help |"
+        );
         page.push_str("|---|---|---|---|---|---|\n");
         for declaration in declarations {
             write_row(&mut page, declaration);
@@ -29,8 +34,19 @@ pub fn markdown(groups: &[(&str, &[Declaration])]) -> String {
 }
 
 fn write_row(page: &mut String, declaration: &Declaration) {
-    let Declaration { name, kind, unit, help, labels, buckets } = *declaration;
-    let labels = labels.iter().map(|label| format!("`{label}`")).collect::<Vec<_>>().join(", ");
+    let Declaration {
+        name,
+        kind,
+        unit,
+        help,
+        labels,
+        buckets,
+    } = *declaration;
+    let labels = labels
+        .iter()
+        .map(|label| format!("`{label}`"))
+        .collect::<Vec<_>>()
+        .join(", ");
     let buckets = match kind {
         Kind::Histogram => buckets.iter().map(f64::to_string).collect::<Vec<_>>().join(" "),
         Kind::Counter | Kind::Gauge => String::new(),

@@ -97,8 +97,14 @@ impl Declaration {
     ) -> Self {
         assert!(is_snake_case(name.as_bytes()), "a metric's name is in snake case");
         let total = ends_with(name.as_bytes(), b"_total");
-        assert!(matches!(kind, Kind::Counter) == total, "counters, and only they, end with _total");
-        assert!(matches!(kind, Kind::Histogram) != buckets.is_empty(), "histograms, and only they, have buckets");
+        assert!(
+            matches!(kind, Kind::Counter) == total,
+            "counters, and only they, end with _total"
+        );
+        assert!(
+            matches!(kind, Kind::Histogram) != buckets.is_empty(),
+            "histograms, and only they, have buckets"
+        );
         let mut i = 1;
         while i < buckets.len() {
             assert!(buckets[i - 1] < buckets[i], "a histogram's bounds ascend");
@@ -106,10 +112,20 @@ impl Declaration {
         }
         let mut i = 0;
         while i < labels.len() {
-            assert!(is_snake_case(labels[i].as_bytes()), "a label's name is in snake case");
+            assert!(
+                is_snake_case(labels[i].as_bytes()),
+                "a label's name is in snake case"
+            );
             i += 1;
         }
-        Self { name, kind, unit: Unit::of(name), help: help.trim_ascii(), labels, buckets }
+        Self {
+            name,
+            kind,
+            unit: Unit::of(name),
+            help: help.trim_ascii(),
+            labels,
+            buckets,
+        }
     }
 }
 
@@ -130,7 +146,9 @@ const fn ends_with(name: &[u8], suffix: &[u8]) -> bool {
 }
 
 const fn without_suffix<'a>(name: &'a [u8], suffix: &[u8]) -> &'a [u8] {
-    let Some(cut) = name.len().checked_sub(suffix.len()) else { return name };
+    let Some(cut) = name.len().checked_sub(suffix.len()) else {
+        return name;
+    };
     let (head, tail) = name.split_at(cut);
     let mut i = 0;
     while i < suffix.len() {

@@ -27,16 +27,32 @@ impl Slot {
         };
         // When two record at once, either is as good an example.
         if let Some(mut slot) = self.0.try_lock() {
-            *slot = Some(Exemplar { trace_id, span_id, value, at: SystemTime::now() });
+            *slot = Some(Exemplar {
+                trace_id,
+                span_id,
+                value,
+                at: SystemTime::now(),
+            });
         }
     }
 
     /// Appends the exemplar to a line of OpenMetrics, when there is one.
     pub(super) fn write(&self, line: &mut String) {
-        let Some(Exemplar { trace_id, span_id, value, at }) = *self.0.lock() else { return };
+        let Some(Exemplar {
+            trace_id,
+            span_id,
+            value,
+            at,
+        }) = *self.0.lock()
+        else {
+            return;
+        };
         let at = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         // Writing to a String does not fail.
-        let _ = write!(line, " # {{trace_id=\"{trace_id}\",span_id=\"{span_id}\"}} {value} {at:.3}");
+        let _ = write!(
+            line,
+            " # {{trace_id=\"{trace_id}\",span_id=\"{span_id}\"}} {value} {at:.3}"
+        );
     }
 }
 
@@ -73,7 +89,10 @@ pub(super) struct Buckets {
 impl Buckets {
     /// Slots for the given bounds and for what lies beyond the last.
     pub(super) fn new(bounds: &'static [f64]) -> Self {
-        Self { bounds, slots: (0..=bounds.len()).map(|_| Slot::default()).collect() }
+        Self {
+            bounds,
+            slots: (0..=bounds.len()).map(|_| Slot::default()).collect(),
+        }
     }
 
     /// The slot of the bucket that a value falls in; of a bucket, by its bound.

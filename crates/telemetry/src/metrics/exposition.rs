@@ -7,8 +7,8 @@
 use super::recorder::{Exemplars, Recorder};
 use super::{Declaration, Kind, Unit};
 use metrics_exporter_prometheus::formatting::sanitize_label_value;
-use std::collections::btree_map::{BTreeMap, Entry};
 use std::collections::HashMap;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::fmt::Write as _;
 
 /// A text format.
@@ -27,13 +27,19 @@ impl Format {
         for range in accept.unwrap_or_default().split(',') {
             let mut parts = range.split(';').map(str::trim);
             let media_type = parts.next().unwrap_or_default().to_ascii_lowercase();
-            let q = parts.find_map(|part| part.strip_prefix("q=")).map_or(1.0, |q| q.parse().unwrap_or(0.0));
+            let q = parts
+                .find_map(|part| part.strip_prefix("q="))
+                .map_or(1.0, |q| q.parse().unwrap_or(0.0));
             if let Some(best) = quality.get_mut(media_type.as_str()) {
                 *best = f32::max(*best, q);
             }
         }
         let openmetrics = quality["application/openmetrics-text"];
-        if openmetrics > 0.0 && openmetrics >= quality["text/plain"] { Self::OpenMetrics } else { Self::Text }
+        if openmetrics > 0.0 && openmetrics >= quality["text/plain"] {
+            Self::OpenMetrics
+        } else {
+            Self::Text
+        }
     }
 
     /// The content type, without which Prometheus 3 refuses a scrape.
@@ -41,6 +47,14 @@ impl Format {
         match self {
             Self::Text => "text/plain; version=0.0.4; charset=utf-8",
             Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        }
+    }
+
+    /// What ends every page.
+    pub(super) fn end(self) -> &'static str {
+        match self {
+            Self::Text => "",
+            Self::OpenMetrics => "# EOF\n",
         }
     }
 }
@@ -54,7 +68,10 @@ pub(crate) struct Samples<'a> {
 
 impl<'a> Samples<'a> {
     pub(super) fn new(recorder: &'a Recorder) -> Self {
-        Self { recorder, families: BTreeMap::new() }
+        Self {
+            recorder,
+            families: BTreeMap::new(),
+        }
     }
 
     /// Adds a sample of a declared metric. Samples that share all labels, as those of capped values do, add up.
@@ -79,10 +96,19 @@ impl<'a> Samples<'a> {
 pub(super) fn render(recorder: &Recorder, samples: &Samples<'_>, format: Format) -> String {
     let recorded = recorder.exporter().render();
     let mut families: BTreeMap<&str, String> = BTreeMap::new();
-    let exemplars = if format == Format::OpenMetrics { recorder.exemplars() } else { HashMap::new() };
+    let exemplars = if format == Format::OpenMetrics {
+        recorder.exemplars()
+    } else {
+        HashMap::new()
+    };
     // Lines end in values and newlines in labels are escaped: only families are set apart by an empty line.
     for family in recorded.split("\n\n") {
-        let Some(name) = family.strip_prefix("# TYPE ").and_then(|rest| rest.split(' ').next()) else { continue };
+        let Some(name) = family
+            .strip_prefix("# TYPE ")
+            .and_then(|rest| rest.split(' ').next())
+        else {
+            continue;
+        };
         let lines = families.entry(name).or_default();
         for line in family.lines().skip(1) {
             write_recorded(lines, line, &exemplars);
@@ -94,6 +120,16 @@ pub(super) fn render(recorder: &Recorder, samples: &Samples<'_>, format: Format)
             write_sampled(lines, recorder, name, labels, *value);
         }
     }
+    // A counter that first appears with a value hides its first increase from `rate()`.
+    for declaration in recorder.declarations() {
+        let lines = match declaration.kind {
+            Kind::Counter if declaration.labels.is_empty() => families.entry(declaration.name).or_default(),
+            _ => continue,
+        };
+        if lines.is_empty() {
+            write_sampled(lines, recorder, declaration.name, &[], 0.0);
+        }
+    }
     let mut page = String::with_capacity(recorded.len() + recorded.len() / 2);
     for (name, lines) in &families {
         if let Some(declaration) = recorder.declaration(name) {
@@ -101,16 +137,18 @@ pub(super) fn render(recorder: &Recorder, samples: &Samples<'_>, format: Format)
             page.push_str(lines);
         }
     }
-    if format == Format::OpenMetrics {
-        page.push_str("# EOF\n");
-    }
+    page.push_str(format.end());
     page
 }
 
 /// Copies a line of the exporter's, with its bound as a float and its exemplar.
 fn write_recorded(page: &mut String, line: &str, exemplars: &HashMap<String, Exemplars>) {
-    let Some((series, value)) = line.rsplit_once("} ") else { return };
-    let bucket = series.rsplit_once(",le=\"").and_then(|(head, bound)| Some((head, bound.strip_suffix('"')?)));
+    let Some((series, value)) = line.rsplit_once("} ") else {
+        return;
+    };
+    let bucket = series
+        .rsplit_once(",le=\"")
+        .and_then(|(head, bound)| Some((head, bound.strip_suffix('"')?)));
     match bucket {
         Some((head, bound)) => {
             let float = if bound.contains(['.', 'I']) { "" } else { ".0" };
@@ -132,7 +170,9 @@ fn write_recorded(page: &mut String, line: &str, exemplars: &HashMap<String, Exe
 
 fn write_sampled(page: &mut String, recorder: &Recorder, name: &str, labels: &[String], value: f64) {
     let _ = write!(page, "{name}{{service=\"{}\"", recorder.service());
-    let names = recorder.declaration(name).map_or(&[][..], |declaration| declaration.labels);
+    let names = recorder
+        .declaration(name)
+        .map_or(&[][..], |declaration| declaration.labels);
     for (name, value) in names.iter().zip(labels) {
         let _ = write!(page, ",{name}=\"{}\"", sanitize_label_value(value));
     }
@@ -140,12 +180,22 @@ fn write_sampled(page: &mut String, recorder: &Recorder, name: &str, labels: &[S
 }
 
 fn write_head(page: &mut String, declaration: &Declaration, format: Format) {
-    let Declaration { name, kind, unit, help, .. } = *declaration;
+    let Declaration {
+        name,
+        kind,
+        unit,
+        help,
+        ..
+    } = *declaration;
     let help = help.replace('\\', "\\\\").replace('\n', "\\n");
     let (name, help) = match format {
         Format::Text => (name, help),
         Format::OpenMetrics => (
-            if kind == Kind::Counter { name.strip_suffix("_total").unwrap_or(name) } else { name },
+            if kind == Kind::Counter {
+                name.strip_suffix("_total").unwrap_or(name)
+            } else {
+                name
+            },
             help.replace('"', "\\\""),
         ),
     };

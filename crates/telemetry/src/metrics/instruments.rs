@@ -43,8 +43,14 @@ fn key<const N: usize>(declaration: &Declaration, values: [&str; N]) -> Key {
 }
 
 const fn checked<const N: usize>(declaration: Declaration, kind: Kind) -> Declaration {
-    assert!(declaration.kind as u8 == kind as u8, "the declaration is of another kind");
-    assert!(declaration.labels.len() == N, "the declaration has another number of labels");
+    assert!(
+        declaration.kind as u8 == kind as u8,
+        "the declaration is of another kind"
+    );
+    assert!(
+        declaration.labels.len() == N,
+        "the declaration has another number of labels"
+    );
     declaration
 }
 
@@ -78,7 +84,9 @@ impl<const N: usize> Counter<N> {
     /// One series of it, to be kept where it is used often. Taken before [`init`](crate::init), it records nothing.
     #[must_use]
     pub fn with(&self, labels: [&str; N]) -> CounterHandle {
-        CounterHandle(with_recorder(|recorder| recorder.register_counter(&key(&self.0, labels), &METADATA)))
+        CounterHandle(with_recorder(|recorder| {
+            recorder.register_counter(&key(&self.0, labels), &METADATA)
+        }))
     }
 }
 
@@ -117,7 +125,9 @@ impl<const N: usize> Gauge<N> {
     /// One series of it, to be kept where it is used often. Taken before [`init`](crate::init), it records nothing.
     #[must_use]
     pub fn with(&self, labels: [&str; N]) -> GaugeHandle {
-        GaugeHandle(with_recorder(|recorder| recorder.register_gauge(&key(&self.0, labels), &METADATA)))
+        GaugeHandle(with_recorder(|recorder| {
+            recorder.register_gauge(&key(&self.0, labels), &METADATA)
+        }))
     }
 }
 

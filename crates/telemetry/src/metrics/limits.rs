@@ -54,7 +54,9 @@ impl Limits {
         if value.len() > MAX_VALUE_BYTES || value.contains('\\') {
             return false;
         }
-        let Some(at) = CAPPED.iter().position(|capped| *capped == label) else { return true };
+        let Some(at) = CAPPED.iter().position(|capped| *capped == label) else {
+            return true;
+        };
         if value == OTHER {
             return true;
         }

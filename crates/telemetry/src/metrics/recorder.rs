@@ -47,7 +47,9 @@ pub struct Recorder {
 
 impl std::fmt::Debug for Recorder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Recorder").field("service", &self.service).finish_non_exhaustive()
+        f.debug_struct("Recorder")
+            .field("service", &self.service)
+            .finish_non_exhaustive()
     }
 }
 
@@ -62,8 +64,14 @@ impl Recorder {
         let mut declared = HashMap::new();
         for declaration in declarations.iter().copied().flatten() {
             let name = declaration.name;
-            ensure!(declared.insert(name, declaration).is_none(), "metric {name} is declared twice");
-            ensure!(!declaration.labels.contains(&"service"), "metric {name}: every series has a service label");
+            ensure!(
+                declared.insert(name, declaration).is_none(),
+                "metric {name} is declared twice"
+            );
+            ensure!(
+                !declaration.labels.contains(&"service"),
+                "metric {name}: every series has a service label"
+            );
             if declaration.kind == Kind::Histogram {
                 builder = builder
                     .set_buckets_for_metric(Matcher::Full(name.to_owned()), declaration.buckets)
@@ -92,6 +100,10 @@ impl Recorder {
         self.declared.get(name).copied()
     }
 
+    pub(super) fn declarations(&self) -> impl Iterator<Item = &'static Declaration> {
+        self.declared.values().copied()
+    }
+
     /// Where the exemplars of each series are, by how its sample lines begin: for a histogram, those of its
     /// buckets up to the bound.
     pub(super) fn exemplars(&self) -> HashMap<String, Exemplars> {
@@ -106,7 +118,12 @@ impl Recorder {
                 let mut line = format!("{}{suffix}{{service=\"{}\"", key.name(), self.service);
                 for label in key.labels() {
                     // Writing to a String does not fail.
-                    let _ = write!(line, ",{}=\"{}\"", label.key(), sanitize_label_value(label.value()));
+                    let _ = write!(
+                        line,
+                        ",{}=\"{}\"",
+                        label.key(),
+                        sanitize_label_value(label.value())
+                    );
                 }
                 all.insert(line, exemplars);
             }
@@ -130,7 +147,10 @@ impl Recorder {
 
     /// Past the limits: how many series the losses have is bounded by the number of metrics and labels.
     fn count_loss(&self, declaration: &Declaration, of: &str, count: u64) {
-        let key = Key::from_parts(declaration.name, vec![Label::new(declaration.labels[0], of.to_owned())]);
+        let key = Key::from_parts(
+            declaration.name,
+            vec![Label::new(declaration.labels[0], of.to_owned())],
+        );
         self.inner.register_counter(&key, &METADATA).increment(count);
     }
 
@@ -157,8 +177,11 @@ impl Recorder {
             return Some(series.clone());
         }
         // What is not declared is not documented either, and nothing bounds its names.
-        let declaration = self.declaration(key.name()).filter(|declaration| declaration.kind == kind);
-        let Some(declaration) = declaration.filter(|declaration| self.limits.take_series(declaration.name)) else {
+        let declaration = self
+            .declaration(key.name())
+            .filter(|declaration| declaration.kind == kind);
+        let Some(declaration) = declaration.filter(|declaration| self.limits.take_series(declaration.name))
+        else {
             self.count_dropped(key.name(), 1);
             return None;
         };
@@ -180,15 +203,24 @@ impl Recorder {
     fn make(&self, key: &Key, declaration: &Declaration) -> Series {
         match declaration.kind {
             Kind::Counter => {
-                let (inner, last) = (self.inner.register_counter(key, &METADATA), Arc::<Slot>::default());
-                let counter = exemplar::Counter { inner, last: last.clone() };
+                let (inner, last) = (
+                    self.inner.register_counter(key, &METADATA),
+                    Arc::<Slot>::default(),
+                );
+                let counter = exemplar::Counter {
+                    inner,
+                    last: last.clone(),
+                };
                 Series::Counter(::metrics::Counter::from_arc(Arc::new(counter)), last)
             }
             Kind::Gauge => Series::Gauge(self.inner.register_gauge(key, &METADATA)),
             Kind::Histogram => {
                 let inner = self.inner.register_histogram(key, &METADATA);
                 let buckets = Arc::new(Buckets::new(declaration.buckets));
-                let histogram = exemplar::Histogram { inner, buckets: buckets.clone() };
+                let histogram = exemplar::Histogram {
+                    inner,
+                    buckets: buckets.clone(),
+                };
                 Series::Histogram(::metrics::Histogram::from_arc(Arc::new(histogram)), buckets)
             }
         }

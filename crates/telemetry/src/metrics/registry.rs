@@ -17,6 +17,7 @@ type Sampler = Arc<dyn Fn(&mut Samples<'_>) + Send + Sync>;
 pub struct Registry(Arc<Inner>);
 
 struct Inner {
+    enabled: bool,
     recorder: Arc<Recorder>,
     hooks: RwLock<Vec<Hook>>,
     samplers: RwLock<Vec<Sampler>>,
@@ -40,7 +41,13 @@ impl Registry {
         settings: &settings::Metrics,
     ) -> anyhow::Result<Self> {
         let recorder = Arc::new(Recorder::new(service, declarations, settings)?);
-        Ok(Self(Arc::new(Inner { recorder, hooks: RwLock::default(), samplers: RwLock::default() })))
+        let (hooks, samplers) = Default::default();
+        Ok(Self(Arc::new(Inner {
+            enabled: settings.enabled,
+            recorder,
+            hooks,
+            samplers,
+        })))
     }
 
     /// What records into it, for [`with_local_recorder`](::metrics::with_local_recorder) and the like.
@@ -53,15 +60,26 @@ impl Registry {
     /// Prometheus' text.
     #[must_use]
     pub fn render(&self, accept: Option<&str>) -> (&'static str, String) {
-        let Inner { recorder, hooks, samplers } = &*self.0;
+        let Inner {
+            enabled,
+            recorder,
+            hooks,
+            samplers,
+        } = &*self.0;
+        let format = Format::negotiate(accept);
+        if !enabled {
+            return (format.content_type(), format.end().to_owned());
+        }
         // Cloned, so that a hook may register another and no lock is held while foreign code runs.
         let hooks = hooks.read().clone();
         with_local_recorder(recorder, || hooks.iter().for_each(|hook| hook()));
         let mut samples = Samples::new(recorder);
         let samplers = samplers.read().clone();
         samplers.iter().for_each(|sampler| sampler(&mut samples));
-        let format = Format::negotiate(accept);
-        (format.content_type(), exposition::render(recorder, &samples, format))
+        (
+            format.content_type(),
+            exposition::render(recorder, &samples, format),
+        )
     }
 
     /// Runs `hook` before each rendering, to set gauges. It must be quick and must not block.

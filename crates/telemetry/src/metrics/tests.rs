@@ -8,8 +8,9 @@ use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt as _, TraceFlags
 use std::collections::HashSet;
 use std::time::Duration;
 
-const OPENMETRICS: Option<&str> =
-    Some("application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,text/plain;version=1.0.0;q=0.3");
+const OPENMETRICS: Option<&str> = Some(
+    "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,text/plain;version=1.0.0;q=0.3",
+);
 
 crate::metrics! {
     /// Parcels "sent",
@@ -24,7 +25,11 @@ crate::metrics! {
 }
 
 fn registry(max_series_per_metric: usize, max_label_values: usize) -> Registry {
-    let settings = settings::Metrics { enabled: true, max_series_per_metric, max_label_values };
+    let settings = settings::Metrics {
+        enabled: true,
+        max_series_per_metric,
+        max_label_values,
+    };
     Registry::new("post", &[DECLARATIONS, own::DECLARATIONS], &settings).unwrap()
 }
 
@@ -34,9 +39,18 @@ fn page(registry: &Registry, accept: Option<&str>) -> String {
 
 /// Runs `f` in a trace, as a request does.
 fn in_trace(sampled: bool, f: impl FnOnce()) {
-    let flags = if sampled { TraceFlags::SAMPLED } else { TraceFlags::NOT_SAMPLED };
-    let span =
-        SpanContext::new(TraceId::from(0xabc_u128), SpanId::from(0xdef_u64), flags, false, TraceState::NONE);
+    let flags = if sampled {
+        TraceFlags::SAMPLED
+    } else {
+        TraceFlags::NOT_SAMPLED
+    };
+    let span = SpanContext::new(
+        TraceId::from(0xabc_u128),
+        SpanId::from(0xdef_u64),
+        flags,
+        false,
+        TraceState::NONE,
+    );
     let _attached = Context::new().with_remote_span_context(span).attach();
     f();
 }
@@ -64,7 +78,10 @@ fn a_declaration_tells_all_that_the_macro_was_told() {
     assert_eq!(parcels.help, "Parcels \"sent\", by all means.");
     assert_eq!(parcels.labels, ["tenant_id", "means"]);
     assert_eq!((parcels.kind, parcels.unit), (Kind::Counter, Unit::None));
-    assert_eq!((DECLARATIONS[3].kind, DECLARATIONS[3].unit), (Kind::Histogram, Unit::Seconds));
+    assert_eq!(
+        (DECLARATIONS[3].kind, DECLARATIONS[3].unit),
+        (Kind::Histogram, Unit::Seconds)
+    );
     assert_eq!(DECLARATIONS[3].buckets, [0.5, 1.0, 30.0]);
     assert_eq!(Unit::of("process_cpu_seconds_total"), Unit::Seconds);
 }
@@ -100,7 +117,10 @@ fn openmetrics_is_well_formed() {
     let registry = registry(100, 100);
     traffic(&registry);
     let (content_type, text) = registry.render(OPENMETRICS);
-    assert_eq!(content_type, "application/openmetrics-text; version=1.0.0; charset=utf-8");
+    assert_eq!(
+        content_type,
+        "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    );
     check_openmetrics(&text);
     for line in [
         "# HELP parcels Parcels \\\"sent\\\", by all means.",
@@ -143,7 +163,10 @@ fn check_openmetrics(text: &str) {
             let (series, value) = sample.rsplit_once("} ").unwrap();
             assert!(samples.insert(series), "{series} comes twice");
             value.parse::<f64>().unwrap();
-            assert!(exemplar.is_none() || ["_bucket", "_total"].contains(&suffix), "{line}");
+            assert!(
+                exemplar.is_none() || ["_bucket", "_total"].contains(&suffix),
+                "{line}"
+            );
         }
     }
     assert!(!samples.is_empty());
@@ -161,11 +184,22 @@ fn exemplars_are_the_last_sampled_trace_of_their_bucket() {
     let bucket =
         |le: &str| format!("parcel_duration_seconds_bucket{{service=\"post\",means=\"rail\",le=\"{le}\"}}");
     let ids = "{trace_id=\"00000000000000000000000000000abc\",span_id=\"0000000000000def\"}";
-    assert_eq!(exemplar_of(&bucket("0.5")), None, "its only observation was not sampled");
+    assert_eq!(
+        exemplar_of(&bucket("0.5")),
+        None,
+        "its only observation was not sampled"
+    );
     let one = exemplar_of(&bucket("1.0")).unwrap();
-    assert!(one.starts_with(&format!("{ids} 1 1")), "the last of two, on the inclusive bound: {one}");
+    assert!(
+        one.starts_with(&format!("{ids} 1 1")),
+        "the last of two, on the inclusive bound: {one}"
+    );
     assert_eq!(exemplar_of(&bucket("30.0")), None);
-    assert!(exemplar_of(&bucket("+Inf")).unwrap().starts_with(&format!("{ids} 90 ")));
+    assert!(
+        exemplar_of(&bucket("+Inf"))
+            .unwrap()
+            .starts_with(&format!("{ids} 90 "))
+    );
     let counter = "parcels_total{service=\"post\",tenant_id=\"acme\",means=\"rail\"} 2";
     assert!(exemplar_of(counter).unwrap().starts_with(&format!("{ids} 1 ")));
 }
@@ -181,7 +215,10 @@ fn a_metric_has_no_more_series_than_it_may() {
     });
     let text = page(&registry, None);
     assert_eq!(text.matches("\nparcels_total{").count(), 2);
-    assert!(text.contains("tenant_id=\"acme\",means=\"rail\"} 2"), "known series go on");
+    assert!(
+        text.contains("tenant_id=\"acme\",means=\"rail\"} 2"),
+        "known series go on"
+    );
     assert!(text.contains("telemetry_series_dropped_total{service=\"post\",metric=\"parcels_total\"} 2"));
     assert!(text.contains("{service=\"post\",metric=\"parcel_duration_seconds\"} 2"));
 }
@@ -195,12 +232,17 @@ fn clients_choose_no_more_label_values_than_they_may() {
         }
         PARCELS.inc(["a", "back\\slash"]);
     });
-    registry.on_scrape_gauge(&WAITING, || ["a", "c", "d"].map(|tenant| ([tenant.to_owned()], 4.0)).to_vec());
+    registry.on_scrape_gauge(&WAITING, || {
+        ["a", "c", "d"].map(|tenant| ([tenant.to_owned()], 4.0)).to_vec()
+    });
     let text = page(&registry, None);
     assert!(text.contains("parcels_total{service=\"post\",tenant_id=\"a\",means=\"rail\"} 2"));
     assert!(text.contains("parcels_total{service=\"post\",tenant_id=\"other\",means=\"rail\"} 2"));
     assert!(text.contains("parcels_total{service=\"post\",tenant_id=\"a\",means=\"other\"} 1"));
-    assert!(text.contains("parcels_waiting{service=\"post\",tenant_id=\"other\"} 8"), "capped samples add up");
+    assert!(
+        text.contains("parcels_waiting{service=\"post\",tenant_id=\"other\"} 8"),
+        "capped samples add up"
+    );
     assert!(text.contains("telemetry_label_values_capped_total{service=\"post\",label=\"tenant_id\"} 4"));
 }
 
@@ -231,18 +273,44 @@ fn what_is_sampled_at_scrape_time_comes_and_goes() {
     registry.on_scrape(|| ON_THEIR_WAY.add(1, []));
     registry.on_scrape_gauge(&WAITING, move || {
         let first = scrapes.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0;
-        if first { vec![(["acme".to_owned()], 1.0)] } else { vec![] }
+        if first {
+            vec![(["acme".to_owned()], 1.0)]
+        } else {
+            vec![]
+        }
     });
     assert!(page(&registry, None).contains("parcels_waiting{"));
     let second = page(&registry, None);
-    assert!(!second.contains("parcels_waiting"), "neither samples nor head are left");
-    assert!(second.contains("parcels_on_their_way{service=\"post\"} 2"), "hooks record into their registry");
+    assert!(
+        !second.contains("parcels_waiting"),
+        "neither samples nor head are left"
+    );
+    assert!(
+        second.contains("parcels_on_their_way{service=\"post\"} 2"),
+        "hooks record into their registry"
+    );
+}
+
+#[test]
+fn counters_without_labels_start_at_zero_and_a_disabled_registry_is_empty() {
+    let text = page(&registry(100, 100), None);
+    assert!(text.contains("telemetry_log_lines_dropped_total{service=\"post\"} 0\n"));
+    let disabled = settings::Metrics {
+        enabled: false,
+        ..settings::Metrics::default()
+    };
+    let registry = Registry::new("post", &[DECLARATIONS], &disabled).unwrap();
+    traffic(&registry);
+    assert_eq!(page(&registry, None), "");
+    assert_eq!(page(&registry, OPENMETRICS), "# EOF\n");
 }
 
 #[test]
 fn what_is_not_declared_is_refused() {
     let registry = registry(100, 100);
-    with_local_recorder(registry.recorder(), || ::metrics::counter!("surprise_total").increment(1));
+    with_local_recorder(registry.recorder(), || {
+        ::metrics::counter!("surprise_total").increment(1)
+    });
     let text = page(&registry, None);
     assert!(!text.contains("\nsurprise_total"));
     assert!(text.contains("telemetry_series_dropped_total{service=\"post\",metric=\"surprise_total\"} 1"));
