@@ -1,5 +1,11 @@
 //! What can go wrong in the database, as its callers need to tell it apart.
 
+use sqlx::{
+    error::{DatabaseError, ErrorKind},
+    migrate::MigrateError,
+    sqlite::SqliteError,
+};
+
 /// An error of the store.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -36,4 +42,64 @@ pub enum StoreError {
     /// A defect: ours or the database's.
     #[error("database error: {0}")]
     Internal(#[source] sqlx::Error),
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        use sqlx::Error as E;
+        match &error {
+            E::RowNotFound => Self::NotFound,
+            // What a row refers to is always the caller's tenant or something of it.
+            E::Database(e) if e.kind() == ErrorKind::ForeignKeyViolation => Self::NotFound,
+            E::Database(e) if e.kind() == ErrorKind::UniqueViolation => Self::Conflict,
+            // No row holds U+0000, so whoever asks for one by such a text asks for none.
+            E::Database(e) if e.code().as_deref() == Some("22021") => Self::NotFound,
+            E::Database(e) if passes(e.as_ref()) => Self::Unavailable(error),
+            E::Io(_) | E::Tls(_) | E::PoolTimedOut | E::PoolClosed | E::WorkerCrashed | E::BeginFailed => {
+                Self::Unavailable(error)
+            }
+            _ => Self::Internal(error),
+        }
+    }
+}
+
+impl From<MigrateError> for StoreError {
+    fn from(error: MigrateError) -> Self {
+        match error {
+            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error.into(),
+            other => Self::Internal(sqlx::Error::Migrate(Box::new(other))),
+        }
+    }
+}
+
+impl StoreError {
+    /// Something in the database that this version does not understand.
+    pub(crate) fn decode(source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::Internal(sqlx::Error::Decode(Box::new(source)))
+    }
+
+    /// Whether the database undid the whole transaction in favour of another, so that it may simply run again.
+    pub(crate) fn is_serialization(&self) -> bool {
+        let Self::Unavailable(sqlx::Error::Database(e)) = self else {
+            return false;
+        };
+        // PostgreSQL's serialization failure and deadlock; SQLite's codes have no letters and fewer digits.
+        matches!(e.code().as_deref(), Some("40001" | "40P01"))
+    }
+}
+
+/// Whether an error says more about the moment than about the statement.
+fn passes(error: &dyn DatabaseError) -> bool {
+    let Some(code) = error.code() else { return false };
+    if error.try_downcast_ref::<SqliteError>().is_some() {
+        // The low byte is the primary code: BUSY, LOCKED, IOERR, FULL, CANTOPEN.
+        return code
+            .parse::<i32>()
+            .is_ok_and(|code| matches!(code & 0xff, 5 | 6 | 10 | 13 | 14));
+    }
+    // Connection, rollback, resources, operator (statement timeout, shutdown), lock and idle timeouts.
+    ["08", "40", "53", "57"]
+        .iter()
+        .any(|class| code.starts_with(class))
+        || matches!(&*code, "55P03" | "25P03")
 }

@@ -3,9 +3,16 @@
 //! Every method that touches a tenant's rows takes the tenant first and never sees another's: a row of another
 //! tenant is [`StoreError::NotFound`], exactly as one that does not exist.
 
+mod cursor;
 mod error;
+mod postgres;
+mod rows;
+pub mod settings;
+mod sqlite;
+mod text;
 
 pub use error::StoreError;
+pub use settings::DatabaseSettings;
 
 use domain::{
     ApiKeyId, ContextId, ExecutionId, JsonObject, Principal, TenantId, Time, ToolId,
@@ -16,6 +23,7 @@ use domain::{
     tenant::{Tenant, TenantStatus},
     tool::{Tool, ToolSpec},
 };
+use secrecy::ExposeSecret as _;
 use std::{sync::Arc, time::Duration};
 
 /// What a store answers.
@@ -23,6 +31,20 @@ pub type Result<T> = std::result::Result<T, StoreError>;
 
 /// A store of either kind.
 pub type SharedStore = Arc<dyn Store>;
+
+/// Opens the database that the URL names. Does not touch its schema: see [`Store::migrate`].
+///
+/// # Errors
+/// [`StoreError::Internal`] when the URL is none; [`StoreError::Unavailable`] when SQLite's file cannot be opened. A
+/// PostgreSQL server that is away is no error here.
+pub async fn connect(settings: &DatabaseSettings) -> Result<SharedStore> {
+    let url = settings.url.expose_secret();
+    match url.split_once(':').map(|(scheme, _)| scheme) {
+        Some("sqlite") => Ok(Arc::new(sqlite::connect(settings).await?)),
+        Some("postgres" | "postgresql") => Ok(Arc::new(postgres::connect(settings)?)),
+        _ => Err(sqlx::Error::Configuration("expected sqlite://… or postgres://…".into()).into()),
+    }
+}
 
 /// Who a key belongs to, and until when that may be believed.
 #[derive(Clone, Debug)]
@@ -202,7 +224,12 @@ pub trait Store: Send + Sync + 'static {
     async fn delete_context(&self, tenant: TenantId, id: ContextId, if_version: Option<i64>) -> Result<()>;
     /// Appends items, numbered without gaps also when calls race; the context may grow to `max_bytes` and no
     /// further ([`StoreError::TooLarge`]). [`StoreError::VersionMismatch`], [`StoreError::IdempotencyMismatch`].
-    async fn append_items(&self, tenant: TenantId, id: ContextId, append: Append<'_>) -> Result<Made<Appended>>;
+    async fn append_items(
+        &self,
+        tenant: TenantId,
+        id: ContextId,
+        append: Append<'_>,
+    ) -> Result<Made<Appended>>;
     /// A context's items in order (or backwards), cut where their content would pass `max_bytes`, but never empty
     /// while there are more.
     async fn list_items(
@@ -241,6 +268,8 @@ pub trait Store: Send + Sync + 'static {
     async fn tool_to_run(&self, tenant: TenantId, name: &str) -> Result<(Tool, Option<SealedCredentials>)>;
     /// A tenant's tools, by name.
     async fn list_tools(&self, tenant: TenantId, page: &PageRequest) -> Result<Page<Tool>>;
+    /// The catalogue's revision: grows with every change of any tenant's tools.
+    async fn catalogue_revision(&self) -> Result<i64>;
     /// Every tenant's tools that changed after `revision` (0: all), in order of revision, and those removed since;
     /// for the catalogue's watch.
     async fn tools_since(&self, revision: i64) -> Result<CatalogueChanges>;
@@ -255,7 +284,11 @@ pub trait Store: Send + Sync + 'static {
     /// Removes a tool; its executions stay.
     async fn delete_tool(&self, tenant: TenantId, name: &str) -> Result<()>;
     /// Credentials sealed with another key than `key_id`, for re-keying: at most `limit`.
-    async fn credentials_to_rekey(&self, key_id: &str, limit: u32) -> Result<Vec<(ToolId, SealedCredentials)>>;
+    async fn credentials_to_rekey(
+        &self,
+        key_id: &str,
+        limit: u32,
+    ) -> Result<Vec<(ToolId, SealedCredentials)>>;
     /// Replaces sealed credentials if they still are `old`; says whether it did.
     async fn rekey_credentials(
         &self,

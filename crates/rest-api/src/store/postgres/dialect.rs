@@ -1,0 +1,212 @@
+//! What is PostgreSQL's own.
+
+use super::sql::{SqlStore, Statement};
+use crate::store::{
+    DatabaseSettings, PoolState, Result,
+    rows::ItemRow,
+    text::{Query, places},
+};
+use domain::{ContextId, TenantId};
+use secrecy::ExposeSecret as _;
+use sqlx::{
+    ConnectOptions as _, Connection as _, Postgres, Transaction,
+    migrate::Migrator,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use std::{fmt::Write as _, str::FromStr as _, time::Duration};
+use tracing::log::LevelFilter;
+
+/// The driver.
+pub(crate) type Db = Postgres;
+
+/// As in `db.system.name`.
+pub(crate) const SYSTEM: &str = "postgresql";
+/// Rows are locked by changing them first, so the default isolation is enough.
+pub(crate) const BEGIN: &str = "BEGIN";
+
+/// Now, microseconds since 1970, by the database's clock.
+macro_rules! now_micros {
+    () => {
+        "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)"
+    };
+}
+/// Leaves rows to those who work on them.
+macro_rules! skip_locked {
+    () => {
+        " FOR UPDATE SKIP LOCKED"
+    };
+}
+pub(crate) use {now_micros, skip_locked};
+
+/// A connection that was idle for longer is tried before it is used: the server may have gone in the meantime.
+const TRUSTED_IDLE: Duration = Duration::from_secs(1);
+/// How many places of one word a `tsvector` keeps.
+const MAX_PLACES: usize = 255;
+/// The greatest place that a `tsvector` knows.
+const LAST_PLACE: usize = 16_383;
+
+/// Makes the pool. Connects when first asked to, so a service starts also while its database is away.
+pub(crate) fn connect(settings: &DatabaseSettings) -> Result<SqlStore> {
+    let options = PgConnectOptions::from_str(settings.url.expose_secret())?
+        .application_name("rest-api")
+        .log_statements(LevelFilter::Trace)
+        .log_slow_statements(LevelFilter::Warn, settings.slow_statement);
+    let options = options.options([
+        ("statement_timeout", settings.statement_timeout.as_millis()),
+        // A transaction waits for nothing but its own next statement.
+        (
+            "idle_in_transaction_session_timeout",
+            settings.statement_timeout.as_millis(),
+        ),
+    ]);
+    let pool = PgPoolOptions::new()
+        .max_connections(settings.max_connections)
+        .acquire_timeout(settings.acquire_timeout)
+        .test_before_acquire(false)
+        .before_acquire(|connection, meta| {
+            Box::pin(async move {
+                if meta.idle_for > TRUSTED_IDLE {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
+        .connect_lazy_with(options);
+    Ok(SqlStore { read: pool.clone(), write: pool })
+}
+
+/// The pool.
+pub(crate) fn pool_state(store: &SqlStore) -> PoolState {
+    let pool = &store.write;
+    PoolState {
+        open: pool.size(),
+        idle: pool.num_idle(),
+        max: pool.options().get_max_connections(),
+    }
+}
+
+/// Brings the schema up to date, on a connection of its own: an index may take longer to build than a request may
+/// take. Other replicas wait for an advisory lock meanwhile.
+pub(crate) async fn migrate(store: &SqlStore) -> Result<()> {
+    let mut migrator: Migrator = sqlx::migrate!("migrations/postgres");
+    migrator.set_ignore_missing(true);
+    let options = PgConnectOptions::clone(&store.write.connect_options());
+    let mut connection = options.options([("statement_timeout", 0)]).connect().await?;
+    migrator.run_direct(None, &mut connection, false).await?;
+    Ok(connection.close().await?)
+}
+
+const INSERT_ITEMS: Statement = Statement::new(
+    "context_items.insert",
+    "INSERT INTO context_items (context_id, sequence, role, metadata, size_bytes, created_at, content)
+     SELECT $1, sequence, role, metadata, octet_length(content), created_at, content
+     FROM UNNEST($2, $3, $4, $5, $6) AS item (sequence, role, metadata, created_at, content)",
+);
+const INDEX: Statement = Statement::new(
+    "search_documents.insert",
+    "INSERT INTO search_documents (context_id, sequence, words)
+     SELECT $1, sequence, CAST(words AS TSVECTOR) FROM UNNEST($2, $3) AS document (sequence, words)",
+);
+const UNINDEX_NAME: Statement = Statement::new(
+    "search_documents.delete",
+    "DELETE FROM search_documents WHERE context_id = $1 AND sequence = 0",
+);
+
+/// Inserts a context's items.
+pub(crate) async fn insert_items(
+    tx: &mut Transaction<'static, Db>,
+    context: ContextId,
+    items: Vec<ItemRow>,
+) -> Result<()> {
+    let (mut sequences, mut roles, mut metadata) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut times, mut contents) = (Vec::new(), Vec::new());
+    for item in items {
+        sequences.push(item.sequence);
+        roles.push(item.role);
+        metadata.push(item.metadata);
+        times.push(item.created_at);
+        contents.push(item.content);
+    }
+    let call = INSERT_ITEMS
+        .bind(context.0)
+        .bind(sequences)
+        .bind(roles)
+        .bind(metadata);
+    call.bind(times).bind(contents).execute(&mut **tx).await?;
+    Ok(())
+}
+
+/// Lets a context's texts be found by their words.
+pub(crate) async fn index(
+    tx: &mut Transaction<'static, Db>,
+    tenant: TenantId,
+    context: ContextId,
+    documents: &[(i64, &str)],
+) -> Result<()> {
+    let sequences: Vec<_> = documents.iter().map(|(sequence, _)| *sequence).collect();
+    let words: Vec<_> = documents.iter().map(|(_, text)| vector(tenant, text)).collect();
+    INDEX
+        .bind(context.0)
+        .bind(sequences)
+        .bind(words)
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+/// Forgets the words of a context's name.
+pub(crate) async fn unindex_name(tx: &mut Transaction<'static, Db>, context: ContextId) -> Result<()> {
+    UNINDEX_NAME.bind(context.0).execute(&mut **tx).await?;
+    Ok(())
+}
+
+/// A text as a `tsvector` literal, the tenant as a word that no text can hold. Quotes are safe: no word holds one.
+fn vector(tenant: TenantId, text: &str) -> String {
+    let mut out = format!("'t:{tenant}'");
+    for (word, places) in places(text, MAX_PLACES) {
+        // Writing to a string cannot fail.
+        let _ = write!(out, " '{word}'");
+        for (i, place) in places.into_iter().enumerate() {
+            let _ = write!(out, "{}{}", if i == 0 { ':' } else { ',' }, place.min(LAST_PLACE));
+        }
+    }
+    out
+}
+
+/// The tenant's word narrows the index's answer; it does not count for the rank.
+pub(crate) const SEARCH: Statement = Statement::new(
+    "contexts.search",
+    "WITH query AS (SELECT CAST($1 AS TSQUERY) AS words, CAST('''t:' || $2 || '''' AS TSQUERY) AS tenant),
+     hits AS (
+         SELECT DISTINCT ON (d.context_id) d.context_id, d.sequence,
+                CAST(ts_rank(d.words, query.words, 1) AS DOUBLE PRECISION) AS score
+         FROM query CROSS JOIN search_documents d JOIN contexts c ON c.id = d.context_id
+         WHERE d.words @@ (query.words && query.tenant)
+         AND c.tenant_id = $2 AND (c.expires_at IS NULL OR c.expires_at > $3) AND c.updated_at >= $4
+         AND ($5 IS NULL OR c.agent_id = $5) AND ($6 IS NULL OR c.session_id = $6)
+         AND ($7 IS NULL OR c.kind = $7) AND ($8 IS NULL OR c.status = $8)
+         ORDER BY d.context_id, score DESC, d.sequence
+     ),
+     best AS (SELECT * FROM hits ORDER BY score DESC, context_id DESC LIMIT $9)
+     SELECT c.*, b.sequence, b.score, COALESCE(substr(i.content, 1, 262144), c.name) AS matched
+     FROM best b JOIN contexts c ON c.id = b.context_id
+     LEFT JOIN context_items i ON i.context_id = b.context_id AND i.sequence = b.sequence
+     ORDER BY b.score DESC, b.context_id DESC",
+);
+
+/// The query as `tsquery` reads it. Quotes are safe: no word holds one.
+pub(crate) fn query_text(query: &Query) -> String {
+    let quoted = |phrase: &Vec<String>| {
+        phrase
+            .iter()
+            .map(|word| format!("'{word}'"))
+            .collect::<Vec<_>>()
+            .join(" <-> ")
+    };
+    query
+        .phrases
+        .iter()
+        .map(|phrase| format!("({})", quoted(phrase)))
+        .collect::<Vec<_>>()
+        .join(" & ")
+}

@@ -1,0 +1,11 @@
+//! The store on PostgreSQL 14 or later: for production, and for any number of replicas.
+
+mod dialect;
+#[path = "../sql/mod.rs"]
+#[expect(
+    clippy::duplicate_mod,
+    reason = "the SQL that both databases understand, typed for each"
+)]
+mod sql;
+
+pub(super) use dialect::connect;

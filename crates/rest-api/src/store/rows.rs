@@ -1,0 +1,343 @@
+//! Rows as both databases give them, and what they mean.
+
+use super::{KeyOwner, Result, SealedCredentials, StoreError};
+use chrono::DateTime;
+use domain::{
+    ApiKeyId, ContextId, ExecutionId, JsonObject, Principal, TenantId, Time, ToolId,
+    api_key::ApiKey,
+    context::{Context, ContextItem, ContextStatus},
+    execution::{Execution, ExecutionError},
+    tenant::{Tenant, TenantStatus},
+    tool::{Tool, ToolSpec},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use sqlx::FromRow;
+use uuid::Uuid;
+
+/// Now, as precisely as the databases keep it.
+pub(crate) fn now() -> Time {
+    let now = chrono::Utc::now();
+    DateTime::from_timestamp_micros(now.timestamp_micros()).unwrap_or(now)
+}
+
+/// A time as it is stored.
+pub(crate) fn micros(time: Time) -> i64 {
+    time.timestamp_micros()
+}
+
+/// A value as it is stored.
+pub(crate) fn json<T: Serialize>(value: &T) -> Result<String> {
+    serde_json::to_string(value).map_err(|e| StoreError::Internal(sqlx::Error::Encode(Box::new(e))))
+}
+
+fn time(micros: i64) -> Result<Time> {
+    let range = || StoreError::Internal(sqlx::Error::Decode("a time out of range".into()));
+    DateTime::from_timestamp_micros(micros).ok_or_else(range)
+}
+
+fn optional_time(micros: Option<i64>) -> Result<Option<Time>> {
+    micros.map(time).transpose()
+}
+
+fn from_json<T: DeserializeOwned>(text: &str) -> Result<T> {
+    serde_json::from_str(text).map_err(StoreError::decode)
+}
+
+fn from_word<T>(word: &str) -> Result<T>
+where
+    T: std::str::FromStr<Err: std::error::Error + Send + Sync + 'static>,
+{
+    word.parse().map_err(StoreError::decode)
+}
+
+/// A row that stands for something of the domain.
+pub(crate) trait Row {
+    /// What it stands for.
+    type Entity;
+    /// Reads it. [`StoreError::Internal`] when another version wrote what this one does not understand.
+    fn read(self) -> Result<Self::Entity>;
+}
+
+/// Reads many.
+pub(crate) fn read_all<R: Row>(rows: Vec<R>) -> Result<Vec<R::Entity>> {
+    rows.into_iter().map(R::read).collect()
+}
+
+/// Reads one that must be there.
+pub(crate) fn read_found<R: Row>(row: Option<R>) -> Result<R::Entity> {
+    row.ok_or(StoreError::NotFound)?.read()
+}
+
+#[derive(FromRow)]
+pub(crate) struct TenantRow {
+    id: Uuid,
+    name: String,
+    status: String,
+    created_at: i64,
+}
+
+impl Row for TenantRow {
+    type Entity = Tenant;
+    fn read(self) -> Result<Tenant> {
+        let status = tenant_status(&self.status);
+        Ok(Tenant {
+            id: TenantId(self.id),
+            name: self.name,
+            status,
+            created_at: time(self.created_at)?,
+        })
+    }
+}
+
+/// A status that this version does not know is one that keeps the tenant out.
+fn tenant_status(word: &str) -> TenantStatus {
+    if word == TenantStatus::Active.as_str() {
+        TenantStatus::Active
+    } else {
+        TenantStatus::Suspended
+    }
+}
+
+#[derive(FromRow)]
+pub(crate) struct KeyRow {
+    id: Uuid,
+    tenant_id: Uuid,
+    name: String,
+    prefix: String,
+    scopes: String,
+    created_at: i64,
+    last_used_at: Option<i64>,
+    expires_at: Option<i64>,
+    revoked_at: Option<i64>,
+}
+
+impl Row for KeyRow {
+    type Entity = ApiKey;
+    fn read(self) -> Result<ApiKey> {
+        // A newer version may have given scopes that this one does not know; they grant nothing here.
+        let scopes = self
+            .scopes
+            .split(',')
+            .filter_map(|word| word.parse().ok())
+            .collect::<Vec<_>>();
+        Ok(ApiKey {
+            id: ApiKeyId(self.id),
+            tenant_id: TenantId(self.tenant_id),
+            name: self.name,
+            prefix: self.prefix,
+            scopes: scopes.into(),
+            created_at: time(self.created_at)?,
+            last_used_at: optional_time(self.last_used_at)?,
+            expires_at: optional_time(self.expires_at)?,
+            revoked_at: optional_time(self.revoked_at)?,
+        })
+    }
+}
+
+#[derive(FromRow)]
+pub(crate) struct KeyOwnerRow {
+    #[sqlx(flatten)]
+    key: KeyRow,
+    tenant: String,
+    tenant_status: String,
+}
+
+impl Row for KeyOwnerRow {
+    type Entity = KeyOwner;
+    fn read(self) -> Result<KeyOwner> {
+        let key = self.key.read()?;
+        let principal = Principal {
+            tenant_id: key.tenant_id,
+            tenant: self.tenant,
+            key_id: key.id,
+            key_name: key.name.clone(),
+            scopes: key.scopes.clone(),
+        };
+        Ok(KeyOwner {
+            principal,
+            key,
+            tenant_status: tenant_status(&self.tenant_status),
+        })
+    }
+}
+
+#[derive(FromRow)]
+pub(crate) struct ContextRow {
+    id: Uuid,
+    tenant_id: Uuid,
+    name: String,
+    kind: String,
+    agent_id: Option<String>,
+    session_id: Option<String>,
+    metadata: String,
+    status: String,
+    version: i64,
+    item_count: i64,
+    size_bytes: i64,
+    created_at: i64,
+    updated_at: i64,
+    expires_at: Option<i64>,
+}
+
+impl Row for ContextRow {
+    type Entity = Context;
+    fn read(self) -> Result<Context> {
+        Ok(Context {
+            id: ContextId(self.id),
+            tenant_id: TenantId(self.tenant_id),
+            name: self.name,
+            kind: self.kind,
+            agent_id: self.agent_id,
+            session_id: self.session_id,
+            metadata: from_json(&self.metadata)?,
+            status: from_word::<ContextStatus>(&self.status)?,
+            version: self.version,
+            item_count: self.item_count,
+            size_bytes: self.size_bytes,
+            created_at: time(self.created_at)?,
+            updated_at: time(self.updated_at)?,
+            expires_at: optional_time(self.expires_at)?,
+        })
+    }
+}
+
+/// A context that a search found, with the text that matched.
+#[derive(FromRow)]
+pub(crate) struct HitRow {
+    #[sqlx(flatten)]
+    pub(crate) context: ContextRow,
+    pub(crate) sequence: i64,
+    pub(crate) score: f64,
+    pub(crate) matched: String,
+}
+
+#[derive(FromRow)]
+pub(crate) struct ItemRow {
+    pub(crate) sequence: i64,
+    pub(crate) role: String,
+    pub(crate) content: String,
+    pub(crate) metadata: String,
+    pub(crate) created_at: i64,
+}
+
+impl Row for ItemRow {
+    type Entity = ContextItem;
+    fn read(self) -> Result<ContextItem> {
+        Ok(ContextItem {
+            sequence: self.sequence,
+            role: self.role,
+            content: self.content,
+            metadata: from_json(&self.metadata)?,
+            created_at: time(self.created_at)?,
+        })
+    }
+}
+
+#[derive(FromRow)]
+pub(crate) struct ToolRow {
+    id: Uuid,
+    tenant_id: Uuid,
+    name: String,
+    description: String,
+    method: String,
+    url: String,
+    headers: String,
+    input_schema: String,
+    timeout_ms: i64,
+    read_only: bool,
+    idempotent: bool,
+    destructive: bool,
+    has_credentials: bool,
+    version: i64,
+    created_at: i64,
+    updated_at: i64,
+}
+
+impl Row for ToolRow {
+    type Entity = Tool;
+    fn read(self) -> Result<Tool> {
+        let spec = ToolSpec {
+            name: self.name,
+            description: self.description,
+            method: from_word(&self.method)?,
+            url: self.url,
+            headers: from_json(&self.headers)?,
+            input_schema: from_json(&self.input_schema)?,
+            timeout_ms: u32::try_from(self.timeout_ms).map_err(StoreError::decode)?,
+            read_only: self.read_only,
+            idempotent: self.idempotent,
+            destructive: self.destructive,
+        };
+        Ok(Tool {
+            id: ToolId(self.id),
+            tenant_id: TenantId(self.tenant_id),
+            spec,
+            has_credentials: self.has_credentials,
+            version: self.version,
+            created_at: time(self.created_at)?,
+            updated_at: time(self.updated_at)?,
+        })
+    }
+}
+
+#[derive(FromRow)]
+pub(crate) struct ToolToRunRow {
+    #[sqlx(flatten)]
+    tool: ToolRow,
+    credentials_key_id: Option<String>,
+    credentials: Option<Vec<u8>>,
+}
+
+impl Row for ToolToRunRow {
+    type Entity = (Tool, Option<SealedCredentials>);
+    fn read(self) -> Result<Self::Entity> {
+        let credentials = self.credentials_key_id.zip(self.credentials);
+        let credentials = credentials.map(|(key_id, sealed)| SealedCredentials { key_id, sealed });
+        Ok((self.tool.read()?, credentials))
+    }
+}
+
+#[derive(FromRow)]
+pub(crate) struct ExecutionRow {
+    id: Uuid,
+    tenant_id: Uuid,
+    tool_id: Option<Uuid>,
+    tool: String,
+    key_id: Uuid,
+    status: String,
+    arguments: String,
+    result: Option<String>,
+    error_code: Option<String>,
+    error_message: Option<String>,
+    attempts: i32,
+    trace_id: Option<String>,
+    created_at: i64,
+    started_at: Option<i64>,
+    finished_at: Option<i64>,
+}
+
+impl Row for ExecutionRow {
+    type Entity = Execution;
+    fn read(self) -> Result<Execution> {
+        let error = self.error_code.map(|code| ExecutionError {
+            code,
+            message: self.error_message.unwrap_or_default(),
+        });
+        Ok(Execution {
+            id: ExecutionId(self.id),
+            tenant_id: TenantId(self.tenant_id),
+            tool_id: self.tool_id.map(ToolId),
+            tool: self.tool,
+            key_id: ApiKeyId(self.key_id),
+            status: from_word(&self.status)?,
+            arguments: from_json::<JsonObject>(&self.arguments)?,
+            result: self.result.as_deref().map(from_json).transpose()?,
+            error,
+            attempts: self.attempts,
+            trace_id: self.trace_id,
+            created_at: time(self.created_at)?,
+            started_at: optional_time(self.started_at)?,
+            finished_at: optional_time(self.finished_at)?,
+        })
+    }
+}

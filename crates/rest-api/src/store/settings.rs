@@ -1,0 +1,37 @@
+//! The `database:` section of the configuration.
+
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// Which database, and how it is used.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DatabaseSettings {
+    /// `sqlite://relative/or//absolute/path.db`, `sqlite::memory:` or `postgres://user:password@host:port/database`.
+    #[serde(serialize_with = "chassis::settings::mask")]
+    pub url: SecretString,
+    /// The most connections; on SQLite, those that read (one more writes).
+    pub max_connections: u32,
+    /// How long a request waits for a connection, and on SQLite for another process's write.
+    #[serde(with = "chassis::settings::duration")]
+    pub acquire_timeout: Duration,
+    /// After how long PostgreSQL gives a statement up.
+    #[serde(with = "chassis::settings::duration")]
+    pub statement_timeout: Duration,
+    /// From which duration on a statement is logged as slow.
+    #[serde(with = "chassis::settings::duration")]
+    pub slow_statement: Duration,
+}
+
+impl Default for DatabaseSettings {
+    fn default() -> Self {
+        Self {
+            url: "sqlite://data/devops-mcp.db".into(),
+            max_connections: 10,
+            acquire_timeout: Duration::from_secs(3),
+            statement_timeout: Duration::from_secs(10),
+            slow_statement: Duration::from_millis(500),
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! Which function answers which method of the [`Store`].
+//!
+//! What may meet another transaction over several rows is run again when the database undid it.
+
+use super::{
+    SqlStore, Statement, contexts, dialect, executions, items, keys, leases, retrying, search, tenants, tools,
+};
+use crate::store::{
+    Append, Appended, CatalogueChanges, CredentialsChange, ExecutionFilter, Idempotency, KeyOwner, Made,
+    NewExecution, PoolState, Result, SealedCredentials, Store,
+};
+use domain::{
+    ApiKeyId, ContextId, ExecutionId, TenantId, Time, ToolId,
+    api_key::{ApiKey, SecretHash},
+    context::{Context, ContextFilter, ContextItem, ContextPatch, NewContext, NewItem, SearchHit},
+    execution::{Execution, ExecutionStatus, Outcome},
+    page::{Page, PageRequest},
+    tenant::{Tenant, TenantStatus},
+    tool::{Tool, ToolSpec},
+};
+use std::time::Duration;
+
+const PING: Statement = Statement::new("ping", "SELECT 1");
+
+#[async_trait::async_trait]
+impl Store for SqlStore {
+    fn system(&self) -> &'static str {
+        dialect::SYSTEM
+    }
+
+    fn pool(&self) -> PoolState {
+        dialect::pool_state(self)
+    }
+
+    async fn migrate(&self) -> Result<()> {
+        dialect::migrate(self).await
+    }
+
+    async fn ping(&self) -> Result<()> {
+        PING.call().execute(&self.read).await?;
+        Ok(())
+    }
+
+    async fn close(&self) {
+        self.read.close().await;
+        self.write.close().await;
+    }
+
+    async fn create_tenant(&self, name: &str) -> Result<Tenant> {
+        tenants::create(self, name).await
+    }
+
+    async fn list_tenants(&self) -> Result<Vec<Tenant>> {
+        tenants::list(self).await
+    }
+
+    async fn tenant_by_name(&self, name: &str) -> Result<Tenant> {
+        tenants::get(self, name).await
+    }
+
+    async fn set_tenant_status(&self, name: &str, status: TenantStatus) -> Result<Tenant> {
+        tenants::set_status(self, name, status).await
+    }
+
+    async fn create_key(&self, key: &ApiKey, hash: &SecretHash) -> Result<()> {
+        keys::create(self, key, hash).await
+    }
+
+    async fn key_owner(&self, hash: &SecretHash) -> Result<Option<KeyOwner>> {
+        keys::owner(self, hash).await
+    }
+
+    async fn touch_key(&self, id: ApiKeyId, at: Time) -> Result<()> {
+        keys::touch(self, id, at).await
+    }
+
+    async fn list_keys(&self, tenant: TenantId, page: &PageRequest) -> Result<Page<ApiKey>> {
+        keys::list(self, tenant, page).await
+    }
+
+    async fn get_key(&self, tenant: TenantId, id: ApiKeyId) -> Result<ApiKey> {
+        keys::get(self, tenant, id).await
+    }
+
+    async fn revoke_key(&self, tenant: TenantId, id: ApiKeyId, at: Time) -> Result<ApiKey> {
+        keys::revoke(self, tenant, id, at).await
+    }
+
+    async fn count_active_keys(&self, now: Time) -> Result<Vec<(String, i64)>> {
+        keys::count_active(self, now).await
+    }
+
+    async fn create_context(
+        &self,
+        tenant: TenantId,
+        new: &NewContext,
+        items: &[NewItem],
+        idempotency: Option<&Idempotency>,
+    ) -> Result<Made<Context>> {
+        retrying(|| contexts::create(self, tenant, new, items, idempotency)).await
+    }
+
+    async fn get_context(&self, tenant: TenantId, id: ContextId) -> Result<Context> {
+        contexts::get(self, tenant, id).await
+    }
+
+    async fn list_contexts(
+        &self,
+        tenant: TenantId,
+        filter: &ContextFilter,
+        page: &PageRequest,
+    ) -> Result<Page<Context>> {
+        contexts::list(self, tenant, filter, page).await
+    }
+
+    async fn update_context(
+        &self,
+        tenant: TenantId,
+        id: ContextId,
+        patch: &ContextPatch,
+        if_version: Option<i64>,
+    ) -> Result<Context> {
+        retrying(|| contexts::update(self, tenant, id, patch, if_version)).await
+    }
+
+    async fn delete_context(&self, tenant: TenantId, id: ContextId, if_version: Option<i64>) -> Result<()> {
+        retrying(|| contexts::delete(self, tenant, id, if_version)).await
+    }
+
+    async fn append_items(
+        &self,
+        tenant: TenantId,
+        id: ContextId,
+        append: Append<'_>,
+    ) -> Result<Made<Appended>> {
+        retrying(|| contexts::append(self, tenant, id, append)).await
+    }
+
+    async fn list_items(
+        &self,
+        tenant: TenantId,
+        id: ContextId,
+        page: &PageRequest,
+        max_bytes: usize,
+        newest_first: bool,
+    ) -> Result<Page<ContextItem>> {
+        items::list(self, tenant, id, page, max_bytes, newest_first).await
+    }
+
+    async fn search_contexts(
+        &self,
+        tenant: TenantId,
+        query: &str,
+        filter: &ContextFilter,
+        limit: u32,
+    ) -> Result<Vec<SearchHit>> {
+        search::search(self, tenant, query, filter, limit).await
+    }
+
+    async fn expire_contexts(&self, now: Time, limit: u32) -> Result<u64> {
+        retrying(|| contexts::expire(self, now, limit)).await
+    }
+
+    async fn count_active_contexts(&self, now: Time) -> Result<Vec<(String, i64)>> {
+        contexts::count_active(self, now).await
+    }
+
+    async fn create_tool(
+        &self,
+        tenant: TenantId,
+        spec: &ToolSpec,
+        credentials: Option<&SealedCredentials>,
+    ) -> Result<Tool> {
+        retrying(|| tools::create(self, tenant, spec, credentials)).await
+    }
+
+    async fn get_tool(&self, tenant: TenantId, name: &str) -> Result<Tool> {
+        tools::get(self, tenant, name).await
+    }
+
+    async fn tool_to_run(&self, tenant: TenantId, name: &str) -> Result<(Tool, Option<SealedCredentials>)> {
+        tools::to_run(self, tenant, name).await
+    }
+
+    async fn list_tools(&self, tenant: TenantId, page: &PageRequest) -> Result<Page<Tool>> {
+        tools::list(self, tenant, page).await
+    }
+
+    async fn tools_since(&self, revision: i64) -> Result<CatalogueChanges> {
+        tools::since(self, revision).await
+    }
+
+    async fn catalogue_revision(&self) -> Result<i64> {
+        tools::revision(self).await
+    }
+
+    async fn update_tool(
+        &self,
+        tenant: TenantId,
+        spec: &ToolSpec,
+        credentials: &CredentialsChange,
+        if_version: Option<i64>,
+    ) -> Result<Tool> {
+        retrying(|| tools::update(self, tenant, spec, credentials, if_version)).await
+    }
+
+    async fn delete_tool(&self, tenant: TenantId, name: &str) -> Result<()> {
+        retrying(|| tools::delete(self, tenant, name)).await
+    }
+
+    async fn credentials_to_rekey(
+        &self,
+        key_id: &str,
+        limit: u32,
+    ) -> Result<Vec<(ToolId, SealedCredentials)>> {
+        tools::to_rekey(self, key_id, limit).await
+    }
+
+    async fn rekey_credentials(
+        &self,
+        id: ToolId,
+        old: &SealedCredentials,
+        new: &SealedCredentials,
+    ) -> Result<bool> {
+        tools::rekey(self, id, old, new).await
+    }
+
+    async fn begin_execution(&self, tenant: TenantId, new: &NewExecution) -> Result<i64> {
+        executions::begin(self, tenant, new).await
+    }
+
+    async fn renew_lease(&self, id: ExecutionId, token: i64, expires_at: Time) -> Result<()> {
+        executions::renew(self, id, token, expires_at).await
+    }
+
+    async fn finish_execution(&self, id: ExecutionId, token: i64, outcome: &Outcome) -> Result<Execution> {
+        executions::finish(self, id, token, outcome).await
+    }
+
+    async fn get_execution(&self, tenant: TenantId, id: ExecutionId) -> Result<Execution> {
+        executions::get(self, tenant, id).await
+    }
+
+    async fn list_executions(
+        &self,
+        tenant: TenantId,
+        filter: &ExecutionFilter,
+        page: &PageRequest,
+    ) -> Result<Page<Execution>> {
+        executions::list(self, tenant, filter, page).await
+    }
+
+    async fn reap_executions(&self, now: Time, limit: u32) -> Result<Vec<(String, ExecutionStatus)>> {
+        retrying(|| executions::reap(self, now, limit)).await
+    }
+
+    async fn purge_executions(&self, before: Time, limit: u32) -> Result<u64> {
+        retrying(|| executions::purge(self, before, limit)).await
+    }
+
+    async fn purge_idempotency(&self, now: Time, limit: u32) -> Result<u64> {
+        retrying(|| contexts::purge_idempotency(self, now, limit)).await
+    }
+
+    async fn hold_lease(&self, name: &str, owner: &str, ttl: Duration) -> Result<bool> {
+        leases::hold(self, name, owner, ttl).await
+    }
+
+    async fn release_lease(&self, name: &str, owner: &str) -> Result<()> {
+        leases::release(self, name, owner).await
+    }
+}

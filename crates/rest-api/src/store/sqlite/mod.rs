@@ -1,0 +1,7 @@
+//! The store on SQLite: embedded, one file, any number of readers beside one writer.
+
+mod dialect;
+#[path = "../sql/mod.rs"]
+mod sql;
+
+pub(super) use dialect::connect;
