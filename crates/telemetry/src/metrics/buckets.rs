@@ -1,8 +1,8 @@
 //! Bounds of histograms: the upper, inclusive ends of their buckets.
 
 /// Requests and RPCs, in seconds. Holds 0.5 and 1, where the SLOs and alerts cut.
-pub const DURATION: [f64; 12] = [
-    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
+pub const DURATION: [f64; 13] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 ];
 
 /// MCP operations and tool calls, in seconds: the bounds that OpenTelemetry's conventions recommend.
