@@ -82,7 +82,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         return supervisor::run(args, &workspace, &state, &Interrupt::listen()?);
     }
     // First what costs nothing to find out, then the build.
-    state.ensure_free(&workspace)?;
+    state.clear(&workspace)?;
     Ports::with_offset(args.port_offset)?.ensure_free()?;
     // The path, before the build puts a new file in this one's place.
     let program = env::current_exe()?;

@@ -116,22 +116,20 @@ pub(crate) fn wait_or_forward(child: &mut Child, interrupt: &Interrupt) -> anyho
     }
 }
 
-/// Asks a child to stop, waits, and kills it when `patience` or the user's (a second Ctrl-C) is over.
-/// Gives `None` when it had to be killed.
-pub(crate) fn stop(
+/// Waits for a child that was asked to stop, and kills it when `patience` or the user's (another Ctrl-C) is
+/// over. Gives `None` when it had to be killed.
+pub(crate) fn wait_or_kill(
     child: &mut Child,
-    how: Signal,
     patience: Duration,
     interrupt: Option<&Interrupt>,
 ) -> io::Result<Option<ExitStatus>> {
-    if let Some(status) = child.try_wait()? {
-        return Ok(Some(status));
-    }
-    signal(child.id(), how);
     let deadline = Instant::now() + patience;
-    while Instant::now() < deadline && !interrupt.is_some_and(Interrupt::came) {
+    loop {
         if let Some(status) = child.try_wait()? {
             return Ok(Some(status));
+        }
+        if Instant::now() >= deadline || interrupt.is_some_and(Interrupt::came) {
+            break;
         }
         thread::sleep(POLL);
     }

@@ -52,7 +52,11 @@ impl Server {
 
     /// Stops it: connections are cut, data is kept.
     pub(crate) fn stop(&mut self) {
-        if let Err(error) = process::stop(&mut self.child, self.how, STOP, None) {
+        if self.ended().is_some() {
+            return;
+        }
+        process::signal(self.pid(), self.how);
+        if let Err(error) = process::wait_or_kill(&mut self.child, STOP, None) {
             eprintln!("warning: stopping {}: {error}", self.name);
         }
     }

@@ -1,6 +1,6 @@
 //! The state of a run on disk, and runs in the background.
 
-use super::{console::Console, supervisor::private_dir};
+use super::supervisor::private_dir;
 use crate::{
     process::{self, Interrupt, Told},
     servers::tail,
@@ -73,30 +73,27 @@ impl State {
             .map(|(_, pid)| pid)
     }
 
-    /// An error when another run uses this directory.
-    pub(super) fn ensure_free(&self, workspace: &Workspace) -> anyhow::Result<()> {
-        let Some(pid) = self.supervisor() else {
-            return Ok(());
-        };
-        let dir = workspace.shown(&self.dir);
-        bail!(
-            "already running on {dir} (process {pid}); `cargo xtask dev --stop` stops it, or give this one \
-             its own place with --data DIR --port-offset N"
-        )
-    }
-
-    /// Begins a run of this process: makes the directory and ends what a killed run left behind.
-    pub(super) fn take(&self, console: Console) -> anyhow::Result<()> {
-        private_dir(&self.dir)?;
+    /// Makes sure that nobody else runs on this directory: an error when someone does, and what a killed run
+    /// left behind is stopped.
+    pub(super) fn clear(&self, workspace: &Workspace) -> anyhow::Result<()> {
         if let Some(pid) = self.supervisor() {
-            bail!("process {pid} already runs on {}", self.dir.display());
+            let dir = workspace.shown(&self.dir);
+            bail!(
+                "already running on {dir} (process {pid}); `cargo xtask dev --stop` stops it, or give this \
+                 one its own place with --data DIR --port-offset N"
+            );
         }
         for (name, pid) in self.living().into_iter().filter(|(name, _)| name != SUPERVISOR) {
-            console.say(&format!(
-                "stopping {name} (process {pid}), left behind by a run that was killed"
-            ));
+            println!("Stopping {name} (process {pid}), left behind by a run that was killed.");
             process::stop_foreign(pid, STOP);
         }
+        Ok(())
+    }
+
+    /// Begins a run of this process.
+    pub(super) fn take(&self, workspace: &Workspace) -> anyhow::Result<()> {
+        private_dir(&self.dir)?;
+        self.clear(workspace)?;
         let _absent = fs::remove_file(self.ready());
         self.note(&[])
     }
@@ -159,7 +156,8 @@ pub(super) fn start(
             );
         }
         if interrupt.take() {
-            process::stop(&mut child, Signal::TERM, STOP, Some(interrupt))?;
+            process::signal(child.id(), Signal::TERM);
+            process::wait_or_kill(&mut child, STOP, Some(interrupt))?;
             return Err(Told(130).into());
         }
         thread::sleep(Duration::from_millis(50));

@@ -4,9 +4,10 @@ use super::{console::Console, plan::Unit};
 use crate::{http, process};
 use anyhow::Context;
 use rustix::process::Signal;
+use signal_hook::consts::SIGTERM;
 use std::{
     fs::OpenOptions,
-    os::unix::process::CommandExt,
+    os::unix::process::{CommandExt, ExitStatusExt},
     path::{Path, PathBuf},
     process::{Child, Stdio},
     thread,
@@ -129,8 +130,8 @@ impl Service {
     pub(super) fn reap(&mut self, patience: Duration, interrupt: &process::Interrupt, console: Console) {
         let Some(child) = &mut self.child else { return };
         let name = self.unit.name;
-        match process::stop(child, Signal::TERM, patience, Some(interrupt)) {
-            Ok(Some(status)) if status.success() => {}
+        match process::wait_or_kill(child, patience, Some(interrupt)) {
+            Ok(Some(status)) if status.success() || status.signal() == Some(SIGTERM) => {}
             Ok(Some(status)) => console.say(&format!("{name} {}", process::ended(status))),
             Ok(None) => console.say(&format!("{name} did not stop in time and was killed")),
             Err(error) => console.say(&format!("stopping {name}: {error}")),

@@ -43,7 +43,7 @@ pub(super) fn run(
     interrupt: &Interrupt,
 ) -> anyhow::Result<()> {
     let console = Console::new();
-    state.take(console)?;
+    state.take(workspace)?;
     let output = if args.supervise {
         Output::Files(state.logs()?)
     } else {

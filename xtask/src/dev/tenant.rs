@@ -3,11 +3,10 @@
 use super::{plan::Unit, secrets::Secrets};
 use crate::http;
 use anyhow::{Context, bail};
+use serde_json::Value;
 use std::process::Command;
 
 const TENANT: &str = "dev";
-/// What rest-api's keys begin with.
-const PREFIX: &str = "dmcp_";
 
 /// Gives the API key of a former run while it works, else a new one with every scope.
 pub(super) fn api_key(
@@ -21,21 +20,19 @@ pub(super) fn api_key(
     {
         return Ok(key.to_owned());
     }
-    let list = said(rest_api.command().args(["tenants", "list"]))?;
-    if !list
-        .split(|c: char| !c.is_alphanumeric())
-        .any(|word| word == TENANT)
-    {
-        said(rest_api.command().args(["tenants", "create", TENANT]))?;
-    }
-    let answer = said(rest_api.command().args([
+    said(
+        rest_api
+            .command()
+            .args(["tenants", "create", TENANT, "--if-missing"]),
+    )?;
+    let args = [
         "keys", "create", "--tenant", TENANT, "--name", "dev", "--scopes", "all", "--json",
-    ]))?;
-    let is_key = |word: &&str| word.starts_with(PREFIX) && word.len() > 40;
-    let key = answer
-        .split(|c: char| !c.is_alphanumeric() && c != '_')
-        .find(is_key);
-    let key = key.context("`rest-api keys create` printed no API key")?;
+    ];
+    let answer: Value =
+        serde_json::from_str(&said(rest_api.command().args(args))?).context("what `keys create` printed")?;
+    let key = answer["secret"]
+        .as_str()
+        .context("`keys create` printed no secret")?;
     secrets.keep_api_key(database, key)?;
     Ok(key.to_owned())
 }
