@@ -3,7 +3,7 @@
 use crate::{
     App, Args, Configuration, DECLARATIONS, Host, Readiness, Service, Tasks, readiness::Phase, settings,
 };
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use serde::Serialize;
 use std::{
     net::SocketAddr,
@@ -105,10 +105,7 @@ async fn life<S: Service>(
     let mut signals = Signals::new()?;
     let mut running = tokio::select! {
         started = start::<S>(configuration, telemetry) => started?,
-        signal = signals.next() => {
-            tracing::info!(signal, "told to stop before being ready");
-            return Ok(());
-        }
+        _ = signals.next() => return Ok(()),
     };
     tracing::info!(
         http = %running.http,
@@ -116,19 +113,16 @@ async fn life<S: Service>(
         startup_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
         "ready"
     );
-    let failed = tokio::select! {
-        signal = signals.next() => {
-            tracing::info!(signal, "stopping");
-            Ok(())
-        }
-        failed = running.failed() => failed,
+    let cause = tokio::select! {
+        _ = signals.next() => Ok(()),
+        error = running.failed() => Err(error),
     };
-    tokio::select! {
-        stopped = running.stop() => stopped?,
-        signal = signals.next() => bail!("told to stop again by {signal}: ended at once"),
-    }
-    tracing::info!("stopped");
-    failed
+    let stopped = tokio::select! {
+        stopped = running.stop() => stopped,
+        signal = signals.next() => Err(anyhow!("told to stop again by {signal}: ended at once")),
+    };
+    // What began the end says more than how it went.
+    cause.and(stopped)
 }
 
 /// SIGTERM and SIGINT.
@@ -147,10 +141,12 @@ impl Signals {
     }
 
     async fn next(&mut self) -> &'static str {
-        tokio::select! {
+        let name = tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
-        }
+        };
+        tracing::info!(signal = name, "told to stop");
+        name
     }
 }
 
@@ -232,12 +228,12 @@ async fn bind(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
 }
 
 impl Running {
-    /// Ends when a server does, which none should by itself.
-    async fn failed(&mut self) -> anyhow::Result<()> {
+    /// Why a server ended, which none should by itself. Waits until one does.
+    async fn failed(&mut self) -> anyhow::Error {
         match self.servers.join_next().await {
-            Some(ended) => ended
-                .context("a server panicked")?
-                .context("a server ended by itself"),
+            Some(Ok(Ok(()))) => anyhow!("a server ended by itself"),
+            Some(Ok(Err(error))) => error,
+            Some(Err(error)) => anyhow!(error).context("a server panicked"),
             None => std::future::pending().await,
         }
     }
@@ -263,7 +259,10 @@ impl Running {
             result
         };
         match tokio::time::timeout(settings.timeout, finish).await {
-            Ok(result) => result,
+            Ok(result) => {
+                tracing::info!("stopped");
+                result
+            }
             Err(_) => bail!(
                 "not everything had ended after {} and was cut off; background tasks: {:?}",
                 humantime::format_duration(settings.timeout),

@@ -69,6 +69,12 @@ fn main() -> ExitCode {
 
 fn command(variables: &[(&str, &str)]) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
+    // What this machine has set for others does not count.
+    for (name, _) in
+        std::env::vars().filter(|(name, _)| name.starts_with("DEVOPS_MCP") || name.ends_with("_TOKEN"))
+    {
+        command.env_remove(name);
+    }
     command.current_dir(std::env::temp_dir()).env(CHILD, "1");
     command
         .envs(variables.iter().copied())

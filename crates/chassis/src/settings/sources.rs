@@ -134,10 +134,7 @@ fn insert(values: &mut Dict, path: &[String], value: Value) -> bool {
         return false;
     };
     if rest.is_empty() {
-        return match values.insert(first.clone(), value) {
-            Some(Value::Dict(..)) => false,
-            _ => true,
-        };
+        return !matches!(values.insert(first.clone(), value), Some(Value::Dict(..)));
     }
     let below = values
         .entry(first.clone())
