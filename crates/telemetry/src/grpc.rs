@@ -8,7 +8,7 @@ mod call;
 mod client;
 mod server;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use body::Metered;
 pub use client::{Client, ClientLayer};

@@ -14,7 +14,7 @@ mod writer;
 use crate::{ServiceInfo, settings, traces::Traces};
 use anyhow::Context as _;
 use filter::{Directives, Events, Spans};
-use layer::{Lines, Shape};
+use layer::{Fields, Lines, Shape};
 use settings::{Format, Output};
 use std::{
     io::{IsTerminal, Write},
@@ -68,7 +68,11 @@ pub fn init_subscriber(
         Format::Auto if terminal => Shape::Pretty { colour: true },
         Format::Json | Format::Auto => Shape::json(info, environment),
     };
-    let subscriber = subscriber(directives.clone(), Lines::new(shape, writer), traces.tracer());
+    let subscriber = subscriber(
+        directives.clone(),
+        Lines::new(shape, Fields::of(&settings.fields), writer),
+        traces.tracer(),
+    );
     tracing::subscriber::set_global_default(subscriber).context("the process logs already")?;
     Ok(Logs {
         directives,
@@ -107,4 +111,4 @@ fn open(output: &Output) -> anyhow::Result<(Box<dyn Write + Send>, bool)> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -3,6 +3,8 @@
 //! Ending a span never waits: what finds the queue full is dropped, and counted like what could not be sent.
 
 mod export;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use crate::{ServiceInfo, sampling, settings};
 use anyhow::Context as _;

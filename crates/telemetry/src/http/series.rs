@@ -25,10 +25,12 @@ struct Handles {
     duration: HistogramHandle,
 }
 
+type ByRoute = HashMap<String, Handles>;
+
 /// Handles to the series of one server. Methods, routes and statuses are bounded, so this is.
 #[derive(Debug, Default)]
 pub(super) struct Series {
-    answered: RwLock<HashMap<(&'static str, StatusCode), HashMap<String, Handles>>>,
+    answered: RwLock<HashMap<(&'static str, StatusCode), ByRoute>>,
     in_flight: OnceLock<GaugeHandle>,
 }
 

@@ -76,16 +76,17 @@ impl Directives {
 }
 
 fn parse(text: &str) -> Result<Targets, InvalidDirective> {
+    let mut all = QUIET.to_owned();
     for directive in text.split(',').map(str::trim) {
         // The parser takes a lone word for a target to be logged in full: a mistyped level would go unnoticed.
         let level = directive.split_once('=').map_or(directive, |(_, level)| level);
         if level.is_empty() || level.parse::<LevelFilter>().is_err() {
             return Err(InvalidDirective(directive.to_owned()));
         }
+        all.push(',');
+        all.push_str(directive);
     }
-    format!("{QUIET},{text}")
-        .parse()
-        .map_err(|_| InvalidDirective(text.to_owned()))
+    all.parse().map_err(|_| InvalidDirective(text.to_owned()))
 }
 
 /// Lets pass the events to be logged: by the directives, or because their request is being debugged.

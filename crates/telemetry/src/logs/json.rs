@@ -1,7 +1,7 @@
 //! A line as one JSON object.
 
 use super::{
-    layer::{Buffers, Origin},
+    layer::{About, Buffers},
     timestamp,
 };
 use crate::ServiceInfo;
@@ -9,15 +9,12 @@ use opentelemetry::trace::TraceId;
 use serde::Serialize;
 use std::{
     fmt::{self, Write as _},
-    time::SystemTime,
+    thread,
 };
-use tracing::{
-    Event, Metadata,
-    field::{Field, Visit},
-};
+use tracing::field::{Field, Visit};
 
 /// What a line has by itself; an event's field of such a name gets a prefix, for a key must not stand twice.
-const RESERVED: [&str; 11] = [
+const RESERVED: [&str; 13] = [
     "timestamp",
     "level",
     "service",
@@ -29,6 +26,8 @@ const RESERVED: [&str; 11] = [
     "span_id",
     "request_id",
     "tenant",
+    "source",
+    "thread",
 ];
 
 /// The fields that are the same in every line of the process.
@@ -40,26 +39,20 @@ pub(super) fn constant_fields(info: &ServiceInfo, environment: &str) -> Vec<u8> 
     fields
 }
 
-pub(super) fn format(
-    buffers: &mut Buffers,
-    now: SystemTime,
-    constant: &[u8],
-    metadata: &Metadata<'_>,
-    origin: &Origin,
-    event: &Event<'_>,
-) {
+pub(super) fn format(buffers: &mut Buffers, constant: &[u8], about: &About<'_>) {
     let Buffers {
         line,
         message,
         fields,
     } = buffers;
+    let About { origin, event, .. } = about;
     event.record(&mut Members { message, fields });
     line.extend_from_slice(b"{\"timestamp\":\"");
-    timestamp::push(line, now);
+    timestamp::push(line, about.now);
     line.push(b'"');
-    member(line, "level", metadata.level().as_str());
+    member(line, "level", event.metadata().level().as_str());
     line.extend_from_slice(constant);
-    member(line, "target", metadata.target());
+    member(line, "target", event.metadata().target());
     line.extend_from_slice(b",\"message\":");
     line.extend_from_slice(if message.is_empty() { b"\"\"" } else { message });
     if origin.trace_id != TraceId::INVALID {
@@ -69,8 +62,14 @@ pub(super) fn format(
     if let Some(request) = &origin.request {
         member(line, "request_id", request.id().as_str());
     }
-    if let Some(tenant) = origin.tenant() {
-        member(line, "tenant", &**tenant);
+    if let Some(tenant) = about.tenant() {
+        member(line, "tenant", tenant);
+    }
+    if let Some((file, number)) = about.source() {
+        member(line, "source", &format!("{file}:{number}"));
+    }
+    if about.fields.thread {
+        member(line, "thread", thread::current().name().unwrap_or_default());
     }
     line.extend_from_slice(fields);
     line.extend_from_slice(b"}\n");

@@ -5,14 +5,11 @@ use crate::{
     ServiceInfo,
     context::Request,
     metrics::{CounterHandle, own::LOG_EVENTS},
+    settings::Field,
 };
 use opentelemetry::trace::{SpanId, TraceContextExt, TraceId};
-use std::{
-    cell::Cell,
-    sync::{Arc, OnceLock},
-    time::SystemTime,
-};
-use tracing::{Event, Level, Metadata, Subscriber};
+use std::{cell::Cell, sync::OnceLock, time::SystemTime};
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
 
 /// How a line looks.
@@ -28,6 +25,31 @@ pub(super) enum Shape {
 impl Shape {
     pub(super) fn json(info: &ServiceInfo, environment: &str) -> Self {
         Self::Json(json::constant_fields(info, environment))
+    }
+}
+
+/// Which of the optional fields a line has.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Fields {
+    pub(super) trace_id: bool,
+    pub(super) span_id: bool,
+    pub(super) request_id: bool,
+    pub(super) tenant: bool,
+    pub(super) source: bool,
+    pub(super) thread: bool,
+}
+
+impl Fields {
+    pub(super) fn of(listed: &[Field]) -> Self {
+        let has = |field| listed.contains(&field);
+        Self {
+            trace_id: has(Field::TraceId),
+            span_id: has(Field::SpanId),
+            request_id: has(Field::RequestId),
+            tenant: has(Field::Tenant),
+            source: has(Field::Source),
+            thread: has(Field::Thread),
+        }
     }
 }
 
@@ -51,9 +73,30 @@ impl Origin {
             }
         })
     }
+}
 
-    pub(super) fn tenant(&self) -> Option<&Arc<str>> {
-        self.request.as_ref().and_then(Request::tenant)
+/// What goes into a line.
+pub(super) struct About<'a> {
+    pub(super) now: SystemTime,
+    pub(super) origin: Origin,
+    pub(super) fields: Fields,
+    pub(super) event: &'a Event<'a>,
+}
+
+impl About<'_> {
+    /// The tenant, if it is known and wanted.
+    pub(super) fn tenant(&self) -> Option<&str> {
+        let request = self.origin.request.as_ref().filter(|_| self.fields.tenant)?;
+        request.tenant().map(|tenant| &**tenant)
+    }
+
+    /// The code's file and line, if they are wanted.
+    pub(super) fn source(&self) -> Option<(&'static str, u32)> {
+        let metadata = self.event.metadata();
+        self.fields
+            .source
+            .then(|| metadata.file().zip(metadata.line()))
+            .flatten()
     }
 }
 
@@ -74,14 +117,16 @@ thread_local! {
 #[derive(Debug)]
 pub(super) struct Lines {
     shape: Shape,
+    fields: Fields,
     writer: Writer,
     events: [OnceLock<CounterHandle>; 5],
 }
 
 impl Lines {
-    pub(super) fn new(shape: Shape, writer: Writer) -> Self {
+    pub(super) fn new(shape: Shape, fields: Fields, writer: Writer) -> Self {
         Self {
             shape,
+            fields,
             writer,
             events: Default::default(),
         }
@@ -98,24 +143,28 @@ impl Lines {
         self.events[index].get_or_init(|| LOG_EVENTS.with([name])).inc();
     }
 
-    fn format(&self, buffers: &mut Buffers, metadata: &Metadata<'_>, event: &Event<'_>) {
-        let (now, origin) = (SystemTime::now(), Origin::current());
+    fn format(&self, buffers: &mut Buffers, event: &Event<'_>) {
+        let about = About {
+            now: SystemTime::now(),
+            origin: Origin::current(),
+            fields: self.fields,
+            event,
+        };
         match &self.shape {
-            Shape::Json(constant) => json::format(buffers, now, constant, metadata, &origin, event),
-            Shape::Pretty { colour } => pretty::format(buffers, now, *colour, metadata, &origin, event),
+            Shape::Json(constant) => json::format(buffers, constant, &about),
+            Shape::Pretty { colour } => pretty::format(buffers, *colour, &about),
         }
     }
 }
 
 impl<S: Subscriber> Layer<S> for Lines {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let metadata = event.metadata();
-        self.count(metadata.level());
+        self.count(event.metadata().level());
         let mut buffers = BUFFERS.take().unwrap_or_default();
         buffers.line.clear();
         buffers.message.clear();
         buffers.fields.clear();
-        self.format(&mut buffers, metadata, event);
+        self.format(&mut buffers, event);
         self.writer.write(&buffers.line);
         BUFFERS.set(Some(buffers));
     }

@@ -2,40 +2,41 @@
 
 use super::{
     json::chain,
-    layer::{Buffers, Origin},
+    layer::{About, Buffers},
     timestamp,
 };
-use std::{fmt, io::Write, time::SystemTime};
+use opentelemetry::trace::{SpanId, TraceId};
+use std::{fmt, io::Write, thread};
 use tracing::{
-    Event, Level, Metadata,
+    Level,
     field::{Field, Visit},
 };
 
 const DIM: &str = "\x1b[2m";
 const RESET: &str = "\x1b[0m";
 
-pub(super) fn format(
-    buffers: &mut Buffers,
-    now: SystemTime,
-    colour: bool,
-    metadata: &Metadata<'_>,
-    origin: &Origin,
-    event: &Event<'_>,
-) {
+pub(super) fn format(buffers: &mut Buffers, colour: bool, about: &About<'_>) {
     let Buffers {
         line,
         message,
         fields,
     } = buffers;
+    let About {
+        origin,
+        event,
+        fields: wanted,
+        ..
+    } = about;
     event.record(&mut Words { message, fields });
     let (dim, reset) = if colour { (DIM, RESET) } else { ("", "") };
+    let metadata = event.metadata();
     let level = if colour {
         level_colour(*metadata.level())
     } else {
         ""
     };
     line.extend_from_slice(dim.as_bytes());
-    timestamp::push(line, now);
+    timestamp::push(line, about.now);
     let _ = write!(
         line,
         "{reset} {level}{:>5}{reset} {dim}{}{reset} ",
@@ -44,17 +45,26 @@ pub(super) fn format(
     );
     line.extend_from_slice(message);
     line.extend_from_slice(fields);
-    if let Some(request) = &origin.request {
-        let _ = write!(
-            line,
-            " {dim}request_id={} trace_id={}{reset}",
-            request.id(),
-            origin.trace_id
-        );
+    line.extend_from_slice(dim.as_bytes());
+    if let Some(request) = origin.request.as_ref().filter(|_| wanted.request_id) {
+        let _ = write!(line, " request_id={}", request.id());
     }
-    if let Some(tenant) = origin.tenant() {
-        let _ = write!(line, " {dim}tenant={tenant}{reset}");
+    if wanted.trace_id && origin.trace_id != TraceId::INVALID {
+        let _ = write!(line, " trace_id={}", origin.trace_id);
     }
+    if wanted.span_id && origin.span_id != SpanId::INVALID {
+        let _ = write!(line, " span_id={}", origin.span_id);
+    }
+    if let Some(tenant) = about.tenant() {
+        let _ = write!(line, " tenant={tenant}");
+    }
+    if let Some((file, number)) = about.source() {
+        let _ = write!(line, " {file}:{number}");
+    }
+    if wanted.thread {
+        let _ = write!(line, " thread={}", thread::current().name().unwrap_or_default());
+    }
+    line.extend_from_slice(reset.as_bytes());
     line.push(b'\n');
 }
 
