@@ -43,7 +43,7 @@ impl Shared {
 }
 
 /// Takes the lease whenever it is free, counts while holding it, and gives it back when the service stops.
-pub fn export_shared_gauges(store: SharedStore, replica: String, host: &Host) {
+pub(crate) fn export_shared_gauges(store: SharedStore, replica: String, host: &Host) {
     let shared = Arc::new(ArcSwap::from_pointee(Shared::NOTHING));
     let (contexts, keys, leader) = (Arc::clone(&shared), Arc::clone(&shared), Arc::clone(&shared));
     host.telemetry
