@@ -1,1 +1,101 @@
-//! placeholder
+//! The Model Context Protocol door of DevOps MCP.
+//!
+//! A request to `/mcp` passes [`auth`] (whose key is it, may it call so often), reaches its tenant's MCP server
+//! ([`tenants`]: the SDK, both eras of the protocol) and there the [`handler`], which lists tools from this replica's
+//! copy of the catalogue ([`catalogue`], fed by [`watch`]), runs the built-in ones itself ([`tools`]) and has rest-api
+//! run the registered ones ([`execute`]). The service owns nothing: everything it answers comes from rest-api, and any
+//! number of replicas serve the same clients.
+
+mod auth;
+mod caller;
+mod catalogue;
+mod error;
+mod execute;
+mod handler;
+pub mod metrics;
+mod refusal;
+mod resources;
+mod sessions;
+mod settings;
+mod span;
+mod tenants;
+mod tools;
+mod watch;
+
+pub use settings::{RateLimit, RestApi, Results, Sessions, Settings};
+
+use axum::{Router, middleware::from_fn_with_state, routing::any};
+use caller::Upstream;
+use catalogue::Catalogue;
+use chassis::{App, Host, Service, ServiceInfo, grpc::GrpcChannel};
+use handler::Shared;
+use rmcp::transport::streamable_http_server::StreamableHttpServerConfig;
+use std::sync::Arc;
+use telemetry::metrics::Declaration;
+use tenants::Tenants;
+
+/// Where MCP is served.
+pub const PATH: &str = "/mcp";
+
+/// The service.
+pub struct McpServer;
+
+impl Service for McpServer {
+    const INFO: ServiceInfo = ServiceInfo { name: "mcp-server", version: env!("CARGO_PKG_VERSION") };
+    type Settings = Settings;
+
+    fn declarations() -> &'static [&'static [Declaration]] {
+        &[metrics::DECLARATIONS, chassis::credential::DECLARATIONS, coordination::metrics::DECLARATIONS]
+    }
+
+    async fn build(settings: Settings, host: &Host) -> anyhow::Result<App> {
+        let shared = coordination::connect(&settings.redis)?;
+        let channel = chassis::grpc::channel(host, "rest-api", &settings.rest_api.url, &Default::default())?;
+        let catalogue = Catalogue::new();
+        watch::start(host, &channel, &catalogue)?;
+        let tenants = tenants(&settings, host, &channel, &catalogue, shared.cache)?;
+        host.tasks.spawn("tools-changed", tenants.clone().tell_sessions());
+        measure(host, catalogue, tenants.clone());
+
+        let door = auth::Door::new(&channel, shared.limiter, settings.rate_limit.quota());
+        let routes = Router::new().route(PATH, any(tenants::serve)).with_state(tenants);
+        let authenticate = from_fn_with_state(door, auth::authenticate);
+        Ok(App { http: chassis::http::stack(routes, authenticate, &host.common.http), ..App::default() })
+    }
+}
+
+fn tenants(
+    settings: &Settings,
+    host: &Host,
+    channel: &GrpcChannel,
+    catalogue: &Catalogue,
+    cache: Arc<dyn coordination::Cache>,
+) -> anyhow::Result<Arc<Tenants>> {
+    let shared = Arc::new(Shared {
+        upstream: Upstream::new(channel),
+        catalogue: catalogue.clone(),
+        built_in: tools::all()?,
+        results: settings.results.clone(),
+        max_subscriptions: settings.sessions.max_per_tenant,
+        info: handler::info(),
+        shutdown: host.shutdown.clone(),
+    });
+    let config = StreamableHttpServerConfig::default()
+        .with_allowed_hosts(settings.hosts())
+        .with_allowed_origins(&settings.allowed_origins)
+        .enforce_origin_validation()
+        // One JSON answer where nothing else is to be said; progress makes it a stream.
+        .with_json_response(true)
+        .with_max_request_body_bytes(host.common.http.max_body_bytes)
+        .with_cancellation_token(host.shutdown.child_token());
+    Ok(Arc::new(Tenants::new(shared, config, cache, settings.sessions.clone())))
+}
+
+/// What is measured when somebody looks.
+fn measure(host: &Host, catalogue: Catalogue, tenants: Arc<Tenants>) {
+    host.telemetry.on_scrape(move || {
+        metrics::SESSIONS_ACTIVE.set(tenants.open_sessions(), []);
+        metrics::CATALOGUE_TOOLS.set(catalogue.len(), []);
+        metrics::CATALOGUE_AGE.set(catalogue.age(), []);
+    });
+}

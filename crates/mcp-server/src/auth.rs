@@ -1,0 +1,236 @@
+//! Who calls: every request shows its key, and rest-api says whose it is.
+//!
+//! A verdict is relied upon for as long as rest-api allows and never longer than a second, so that a revoked key stops
+//! here as soon as everywhere. Requests with the same key that come at once ask once.
+
+use crate::{
+    caller::{Caller, bearer},
+    error::Error,
+    refusal::refuse,
+};
+use axum::{
+    extract::{Request, State},
+    middleware::Next,
+    response::Response,
+};
+use chassis::{
+    Problem,
+    credential::{AUTH_ATTEMPTS, presented},
+    grpc::GrpcChannel,
+};
+use coordination::{Decision, Quota, RateLimiter};
+use domain::{
+    Principal, Scope,
+    api_key::{Secret, SecretHash},
+};
+use http::{
+    HeaderValue, StatusCode,
+    header::{AUTHORIZATION, WWW_AUTHENTICATE},
+};
+use moka::future::Cache;
+use proto::v1::{WhoAmIRequest, identity_client::IdentityClient};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use telemetry::http::RequestScope;
+use tonic::{Code, Status};
+
+/// The longest that a verdict is relied upon.
+const MAX_AGE: Duration = Duration::from_secs(1);
+/// How long rest-api may take to say whose a key is.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// How many keys' verdicts are kept.
+const MAX_KEYS: u64 = 20_000;
+
+/// Knows whose key a request shows, and how often that key may call. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Door {
+    identity: IdentityClient<GrpcChannel>,
+    verdicts: Cache<SecretHash, Verdict>,
+    limiter: Arc<dyn RateLimiter>,
+    quota: Option<Quota>,
+}
+
+/// What rest-api said about a key, and until when that holds.
+#[derive(Clone)]
+struct Verdict {
+    caller: Result<Arc<Caller>, Refusal>,
+    until: Instant,
+}
+
+/// Why a request does not come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refusal {
+    Missing,
+    Malformed,
+    /// Unknown, revoked, expired, or of a suspended tenant: the caller is not told which, the metric is where
+    /// rest-api says.
+    Invalid(&'static str),
+    Unavailable,
+}
+
+impl Refusal {
+    /// The metric's `result`.
+    fn result(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Malformed => "malformed",
+            Self::Invalid(why) => why,
+            Self::Unavailable => "unavailable",
+        }
+    }
+
+    fn into_problem(self) -> Problem {
+        let (code, detail, challenge) = match self {
+            Self::Missing => (
+                "missing_credentials",
+                "send an API key as 'Authorization: Bearer …' or 'X-API-Key'",
+                r#"Bearer realm="devops-mcp""#,
+            ),
+            Self::Malformed => (
+                "malformed_key",
+                "the API key is not well-formed",
+                r#"Bearer realm="devops-mcp", error="invalid_token", error_description="not a well-formed key""#,
+            ),
+            Self::Invalid(_) => (
+                "invalid_key",
+                "the API key is not valid",
+                r#"Bearer realm="devops-mcp", error="invalid_token", error_description="not a valid key""#,
+            ),
+            Self::Unavailable => {
+                let detail = "the key cannot be verified now: rest-api is not available";
+                return Problem::unavailable("unavailable", detail).retry_after(Duration::from_secs(1));
+            }
+        };
+        Problem::new(StatusCode::UNAUTHORIZED, code, detail)
+            .header(WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
+    }
+}
+
+impl Door {
+    /// A door whose keys are rest-api's, each with `quota` requests.
+    pub(crate) fn new(channel: &GrpcChannel, limiter: Arc<dyn RateLimiter>, quota: Option<Quota>) -> Self {
+        let verdicts = Cache::builder().max_capacity(MAX_KEYS).time_to_live(2 * MAX_AGE).build();
+        Self { identity: IdentityClient::new(channel.clone()), verdicts, limiter, quota }
+    }
+
+    async fn caller(&self, text: Option<&str>) -> Result<Arc<Caller>, Refusal> {
+        let secret = Secret::parse(text.ok_or(Refusal::Missing)?).map_err(|_| Refusal::Malformed)?;
+        let hash = secret.hash();
+        if let Some(verdict) = self.verdicts.get(&hash).await
+            && verdict.until > Instant::now()
+        {
+            return verdict.caller;
+        }
+        let stale = |verdict: &Verdict| verdict.until <= Instant::now();
+        // Concurrent requests wait for the one that asks, and share even a verdict that may not be kept.
+        let entry = self.verdicts.entry(hash).or_insert_with_if(self.ask(&secret), stale).await;
+        entry.into_value().caller
+    }
+
+    async fn ask(&self, secret: &Secret) -> Verdict {
+        let asked = Instant::now();
+        let answer = tokio::time::timeout(PATIENCE, self.who_am_i(secret)).await;
+        match answer.unwrap_or(Err(Refusal::Unavailable)) {
+            Ok((caller, valid_for)) => Verdict { caller: Ok(Arc::new(caller)), until: asked + valid_for.min(MAX_AGE) },
+            Err(Refusal::Unavailable) => Verdict { caller: Err(Refusal::Unavailable), until: asked },
+            Err(refusal) => Verdict { caller: Err(refusal), until: asked + MAX_AGE },
+        }
+    }
+
+    async fn who_am_i(&self, secret: &Secret) -> Result<(Caller, Duration), Refusal> {
+        let unusable = |error: Error| {
+            tracing::error!(%error, "a key's owner cannot be used");
+            Refusal::Unavailable
+        };
+        let bearer = bearer(secret.expose()).map_err(unusable)?;
+        let request = crate::caller::authorized(WhoAmIRequest {}, bearer);
+        let answer = self.identity.clone().who_am_i(request).await.map_err(|status| refusal(&status))?.into_inner();
+        let principal = answer.principal.unwrap_or_default();
+        let principal = Principal::try_from(principal).map_err(|e| unusable(Error::internal(e)))?;
+        let valid_for = Duration::from_millis(answer.valid_for_ms.into());
+        Ok((Caller::new(principal, secret).map_err(unusable)?, valid_for))
+    }
+
+    async fn within_quota(&self, caller: &Caller) -> Result<(), Duration> {
+        let Some(quota) = self.quota else { return Ok(()) };
+        match self.limiter.check(&caller.rate_key, quota).await {
+            Decision::Allowed { .. } => Ok(()),
+            Decision::Limited { retry_after } => Err(retry_after),
+        }
+    }
+}
+
+/// rest-api tells the metrics why, apart from what it tells the caller.
+fn refusal(status: &Status) -> Refusal {
+    let code = status.metadata().get(proto::CODE_KEY).and_then(|code| code.to_str().ok()).unwrap_or_default();
+    match (status.code(), code) {
+        (Code::Unauthenticated | Code::PermissionDenied, "malformed_key") => Refusal::Malformed,
+        (Code::Unauthenticated | Code::PermissionDenied, "revoked_key") => Refusal::Invalid("revoked"),
+        (Code::Unauthenticated | Code::PermissionDenied, "expired_key") => Refusal::Invalid("expired"),
+        (Code::Unauthenticated | Code::PermissionDenied, "tenant_suspended") => Refusal::Invalid("suspended"),
+        (Code::Unauthenticated | Code::PermissionDenied, _) => Refusal::Invalid("invalid"),
+        (kind, _) => {
+            tracing::warn!(status = ?kind, reason = status.message(), "a key could not be verified");
+            Refusal::Unavailable
+        }
+    }
+}
+
+/// The middleware: authenticates, counts and limits requests to `/mcp`, and puts the [`Caller`] on them.
+pub(crate) async fn authenticate(State(door): State<Door>, mut request: Request, next: Next) -> Response {
+    // Clients look for OAuth metadata at other paths; they must hear that there is none, not that they need a key.
+    if request.uri().path() != crate::PATH {
+        return next.run(request).await;
+    }
+    let shown = presented(request.headers());
+    let caller = match (shown.method, shown.text) {
+        ("none", _) => Err(Refusal::Missing),
+        (_, None) => Err(Refusal::Malformed),
+        (_, text) => door.caller(text).await,
+    };
+    let result = caller.as_ref().map_or_else(|refusal| refusal.result(), |_| "success");
+    AUTH_ATTEMPTS.inc([shown.method, result]);
+    let caller = match caller {
+        Ok(caller) => caller,
+        Err(refusal) => return refuse(refusal.into_problem()),
+    };
+    introduce(&request, &caller);
+    if let Err(retry_after) = door.within_quota(&caller).await {
+        return refuse(Problem::too_many(retry_after));
+    }
+    // From here on the key is in the Caller, which does not print itself; the SDK prints headers at debug level.
+    request.headers_mut().remove(AUTHORIZATION);
+    request.headers_mut().remove("x-api-key");
+    request.extensions_mut().insert(caller);
+    next.run(request).await
+}
+
+/// Tells telemetry who calls.
+fn introduce(request: &Request, caller: &Caller) {
+    if let Some(scope) = request.extensions().get::<RequestScope>() {
+        scope.set_caller(telemetry::http::Caller {
+            tenant: caller.tenant.clone(),
+            key_id: caller.principal.key_id.to_string(),
+            may_debug: caller.principal.scopes.contains(Scope::Debug),
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_rest_api_refuses_is_told_apart_from_its_absence() {
+        assert_eq!(refusal(&Status::unauthenticated("no")), Refusal::Invalid("invalid"));
+        assert_eq!(refusal(&Status::unavailable("tcp connect error")), Refusal::Unavailable);
+        assert_eq!(refusal(&Status::internal("database")), Refusal::Unavailable);
+        let mut revoked = Status::unauthenticated("no");
+        let code = tonic::metadata::MetadataValue::from_static("revoked_key");
+        revoked.metadata_mut().insert(proto::CODE_KEY, code);
+        assert_eq!(refusal(&revoked).result(), "revoked");
+        assert_eq!(refusal(&revoked).into_problem().code(), "invalid_key");
+    }
+}

@@ -1,0 +1,206 @@
+//! This replica's copy of the catalogue: every tenant's registered tools, ready to be listed.
+//!
+//! Readers take a snapshot and never wait. One task writes ([`crate::watch`]); while it cannot, the last snapshot
+//! stands.
+
+use arc_swap::ArcSwap;
+use domain::TenantId;
+use parking_lot::Mutex;
+use proto::v1;
+use rmcp::model::{Tool, ToolAnnotations};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::sync::watch;
+
+/// A tenant's registered tools, by name.
+pub(crate) type Tools = BTreeMap<String, Tool>;
+type Tenants = HashMap<TenantId, Arc<Tools>>;
+
+/// The catalogue, to be read. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Catalogue {
+    tenants: Arc<ArcSwap<Tenants>>,
+    changed: watch::Sender<()>,
+    /// Since when it has not been known to be true; `None` while it is being followed.
+    stale_since: Arc<Mutex<Option<Instant>>>,
+    none: Arc<Tools>,
+}
+
+impl Catalogue {
+    /// An empty one.
+    pub(crate) fn new() -> Self {
+        Self {
+            tenants: Arc::default(),
+            changed: watch::Sender::new(()),
+            stale_since: Arc::new(Mutex::new(Some(Instant::now()))),
+            none: Arc::default(),
+        }
+    }
+
+    /// A tenant's tools. The same pointer as before says that nothing has changed.
+    pub(crate) fn tools(&self, tenant: TenantId) -> Arc<Tools> {
+        self.tenants.load().get(&tenant).unwrap_or(&self.none).clone()
+    }
+
+    /// Wakes up whenever some tenant's tools change.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    /// How many tools there are, of all tenants.
+    pub(crate) fn len(&self) -> usize {
+        self.tenants.load().values().map(|tools| tools.len()).sum()
+    }
+
+    /// For how long nobody could say whether this is still the truth.
+    pub(crate) fn age(&self) -> Duration {
+        self.stale_since.lock().map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    /// It is being followed, or not any more.
+    pub(crate) fn set_followed(&self, followed: bool) {
+        let mut since = self.stale_since.lock();
+        *since = if followed { None } else { since.or_else(|| Some(Instant::now())) };
+    }
+
+    /// Puts new lists in place. A tenant whose list is the same keeps its pointer, and nobody is woken for nothing.
+    fn publish(&self, change: impl FnOnce(&mut Tenants) -> bool) {
+        let mut tenants = Tenants::clone(&self.tenants.load());
+        if change(&mut tenants) {
+            self.tenants.store(Arc::new(tenants));
+            self.changed.send_replace(());
+        }
+    }
+}
+
+/// The writer's side: tools by tenant and id, from which the lists are made.
+#[derive(Default)]
+pub(crate) struct Ledger(HashMap<TenantId, HashMap<String, Tool>>);
+
+impl Ledger {
+    /// Notes a tool and says whose it is. One that cannot be understood is left out, and logged.
+    pub(crate) fn upsert(&mut self, tool: v1::Tool) -> Option<TenantId> {
+        let Ok(tenant) = tool.tenant_id.parse::<TenantId>() else {
+            tracing::warn!(tool = tool.id, "a tool in the catalogue has no proper tenant");
+            return None;
+        };
+        let id = tool.id.clone();
+        match listed(tool) {
+            Ok(tool) => self.0.entry(tenant).or_default().insert(id, tool),
+            Err(error) => {
+                tracing::warn!(tool = id, %error, "a tool in the catalogue cannot be listed");
+                self.0.entry(tenant).or_default().remove(&id)
+            }
+        };
+        Some(tenant)
+    }
+
+    /// Forgets a tool and says whose it was.
+    pub(crate) fn remove(&mut self, tool: &v1::ToolRemoved) -> Option<TenantId> {
+        let tenant = tool.tenant_id.parse().ok()?;
+        self.0.get_mut(&tenant)?.remove(&tool.id)?;
+        Some(tenant)
+    }
+
+    /// Shows everything: what is not in the ledger is gone.
+    pub(crate) fn publish_all(&self, catalogue: &Catalogue) {
+        catalogue.publish(|tenants| {
+            let gone = |tenant: &TenantId| self.0.get(tenant).is_none_or(HashMap::is_empty);
+            let before = tenants.len();
+            tenants.retain(|tenant, _| !gone(tenant));
+            let removed = tenants.len() != before;
+            self.0.keys().fold(removed, |changed, tenant| self.update(tenants, *tenant) || changed)
+        });
+    }
+
+    /// Shows one tenant's tools as they are now.
+    pub(crate) fn publish(&self, tenant: TenantId, catalogue: &Catalogue) {
+        catalogue.publish(|tenants| self.update(tenants, tenant));
+    }
+
+    fn update(&self, tenants: &mut Tenants, tenant: TenantId) -> bool {
+        let tools = self.0.get(&tenant).into_iter().flat_map(HashMap::values);
+        let tools: Tools = tools.map(|tool| (tool.name.to_string(), tool.clone())).collect();
+        if tools.is_empty() {
+            return tenants.remove(&tenant).is_some();
+        }
+        if tenants.get(&tenant).is_some_and(|shown| **shown == tools) {
+            return false;
+        }
+        tenants.insert(tenant, Arc::new(tools));
+        true
+    }
+}
+
+/// A tool as clients see it: nothing of where it calls.
+fn listed(tool: v1::Tool) -> Result<Tool, domain::Invalid> {
+    let schema = proto::convert::object("input_schema_json", &tool.input_schema_json)?;
+    let annotations = ToolAnnotations::new()
+        .read_only(tool.read_only)
+        .destructive(tool.destructive)
+        .idempotent(tool.idempotent || tool.read_only)
+        .open_world(true);
+    let mut listed = Tool::new(tool.name, tool.description, Arc::new(schema));
+    listed.annotations = Some(annotations);
+    Ok(listed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tool(id: &str, tenant: TenantId, name: &str) -> v1::Tool {
+        v1::Tool {
+            id: id.into(),
+            tenant_id: tenant.to_string(),
+            name: name.into(),
+            description: "d".into(),
+            input_schema_json: r#"{"type":"object"}"#.into(),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn lists_follow_the_ledger_and_keep_their_pointer_when_equal() {
+        let (catalogue, ours, theirs) = (Catalogue::new(), TenantId::new(), TenantId::new());
+        let mut changes = catalogue.changes();
+        let mut ledger = Ledger::default();
+        ledger.upsert(tool("1", ours, "b"));
+        ledger.upsert(tool("2", ours, "a"));
+        ledger.upsert(tool("3", theirs, "c"));
+        ledger.publish_all(&catalogue);
+        let names = |tenant| catalogue.tools(tenant).keys().cloned().collect::<Vec<_>>();
+        assert_eq!((names(ours), names(theirs), catalogue.len()), (vec!["a".into(), "b".into()], vec!["c".into()], 3));
+        assert!(changes.has_changed().expect("a sender"));
+        changes.mark_unchanged();
+
+        let before = catalogue.tools(ours);
+        ledger.publish_all(&catalogue);
+        assert!(Arc::ptr_eq(&before, &catalogue.tools(ours)) && !changes.has_changed().expect("a sender"));
+
+        ledger.upsert(tool("1", ours, "renamed"));
+        ledger.publish(ours, &catalogue);
+        assert_eq!(names(ours), ["a", "renamed"]);
+        let removed = v1::ToolRemoved { id: "3".into(), tenant_id: theirs.to_string() };
+        assert_eq!(ledger.remove(&removed), Some(theirs));
+        ledger.publish(theirs, &catalogue);
+        assert_eq!((names(theirs).len(), catalogue.len()), (0, 2));
+
+        Ledger::default().publish_all(&catalogue);
+        assert_eq!(catalogue.len(), 0);
+    }
+
+    #[test]
+    fn its_age_counts_from_when_it_was_lost() {
+        let catalogue = Catalogue::new();
+        catalogue.set_followed(true);
+        assert_eq!(catalogue.age(), Duration::ZERO);
+        catalogue.set_followed(false);
+        std::thread::sleep(Duration::from_millis(2));
+        catalogue.set_followed(false);
+        assert!(catalogue.age() >= Duration::from_millis(2));
+    }
+}

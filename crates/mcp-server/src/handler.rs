@@ -1,0 +1,324 @@
+//! MCP itself: what one tenant's clients are answered. The SDK calls it from tasks of its own.
+
+use crate::{
+    caller::{Caller, Upstream, in_time},
+    catalogue::{Catalogue, Tools},
+    error::Error,
+    execute::{self, Reporter},
+    metrics::SUBSCRIPTIONS_ACTIVE,
+    resources,
+    settings::Results,
+    span::{Answer, Operation, caller, observed},
+    tools::{self, Call},
+};
+use domain::{Scope, TenantId};
+use futures_util::future::join_all;
+use parking_lot::Mutex;
+use rmcp::{
+    ErrorData, RoleServer, ServerHandler,
+    model::{
+        CacheScope, CallToolRequestParams, CallToolResponse, CallToolResult, CustomRequest, CustomResult,
+        DiscoverResult, ErrorCode, Implementation, InitializeRequestParams, InitializeResult,
+        ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
+        ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult, ServerCapabilities, ServerConfig,
+        SubscriptionFilter, Tool,
+    },
+    service::{NotificationContext, Peer, RequestContext, SubscriptionContext},
+};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+use tokio_util::sync::CancellationToken;
+
+/// How many tools a page lists.
+const PAGE: usize = 200;
+/// What a cursor of tools/list begins with; the rest is the last name of the page before.
+const AFTER: &str = "after:";
+/// How long a client may rely upon a list of tools. It is told when the list changes; this is for when it did not listen.
+const TOOLS_TTL_MS: u64 = 60_000;
+/// How long a client may take to accept a notification.
+const NOTIFY_TIMEOUT: Duration = Duration::from_secs(2);
+
+const INSTRUCTIONS: &str = "Keep what you learn in contexts: shared working memory that survives you and that other \
+    agents and engineers of this tenant read. Search before you create. The other tools are this tenant's own.";
+
+type Answered<T> = Result<T, ErrorData>;
+
+/// What all tenants' handlers share.
+pub(crate) struct Shared {
+    /// rest-api.
+    pub(crate) upstream: Upstream,
+    /// Registered tools.
+    pub(crate) catalogue: Catalogue,
+    /// Built-in tools, by name.
+    pub(crate) built_in: BTreeMap<&'static str, tools::Tool>,
+    /// How large answers may be.
+    pub(crate) results: Results,
+    /// How many notification streams a tenant may have open.
+    pub(crate) max_subscriptions: usize,
+    /// What the server says about itself.
+    pub(crate) info: ServerConfig,
+    /// Ends notification streams.
+    pub(crate) shutdown: CancellationToken,
+}
+
+/// What the server says about itself.
+pub(crate) fn info() -> ServerConfig {
+    let capabilities = ServerCapabilities::builder()
+        .enable_tools()
+        .enable_tool_list_changed()
+        .enable_resources()
+        .build();
+    let server = Implementation::new("devops-mcp", env!("CARGO_PKG_VERSION")).with_title("DevOps MCP");
+    ServerConfig::new(capabilities).with_server_info(server).with_instructions(INSTRUCTIONS)
+}
+
+/// One tenant's MCP server.
+pub(crate) struct Handler {
+    shared: Arc<Shared>,
+    tenant: TenantId,
+    /// Clients in sessions, which are told of changes through them.
+    sessions: Mutex<Vec<Peer<RoleServer>>>,
+    /// The list that those clients know of.
+    told: Mutex<Arc<Tools>>,
+    subscriptions: AtomicUsize,
+}
+
+impl Handler {
+    /// The server of `tenant`.
+    pub(crate) fn new(shared: Arc<Shared>, tenant: TenantId) -> Self {
+        let told = Mutex::new(shared.catalogue.tools(tenant));
+        Self { shared, tenant, sessions: Mutex::default(), told, subscriptions: AtomicUsize::new(0) }
+    }
+
+    /// Tells clients in sessions that the tenant's tools have changed, when they have.
+    pub(crate) async fn tell_sessions(&self) {
+        let now = self.shared.catalogue.tools(self.tenant);
+        if Arc::ptr_eq(&std::mem::replace(&mut *self.told.lock(), now.clone()), &now) {
+            return;
+        }
+        let peers = self.sessions.lock().clone();
+        join_all(peers.iter().map(async |peer| {
+            if tokio::time::timeout(NOTIFY_TIMEOUT, peer.notify_tool_list_changed()).await.is_err() {
+                tracing::debug!("a client did not take a notification in time");
+            }
+        }))
+        .await;
+        self.forget_closed();
+    }
+
+    fn forget_closed(&self) {
+        self.sessions.lock().retain(|peer| !peer.is_transport_closed());
+    }
+
+    fn call<'a>(&'a self, caller: &'a Caller) -> Call<'a> {
+        Call { caller, upstream: &self.shared.upstream, results: &self.shared.results }
+    }
+
+    /// The tools that the caller may see, in the order of their names, after the given one.
+    fn visible(&self, caller: &Caller, after: Option<&str>) -> Vec<Tool> {
+        let may = |scope| caller.principal.scopes.contains(scope);
+        let built_in = self.shared.built_in.values().filter(|tool| may(tool.scope)).map(|tool| &tool.definition);
+        let registered = self.shared.catalogue.tools(self.tenant);
+        let sees_registered = may(Scope::ToolsRead) || may(Scope::ToolsExecute);
+        let registered = registered.values().filter(|_| sees_registered);
+        let mut tools: Vec<&Tool> = built_in.chain(registered).filter(|t| after.is_none_or(|a| *t.name > *a)).collect();
+        tools.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        tools.into_iter().take(PAGE + 1).cloned().collect()
+    }
+
+    fn list(&self, caller: &Caller, request: Option<PaginatedRequestParams>) -> Answered<ListToolsResult> {
+        let cursor = request.and_then(|request| request.cursor);
+        let after = cursor.as_deref().map(|cursor| {
+            let bad = || ErrorData::invalid_params("not a cursor of this listing", None);
+            cursor.strip_prefix(AFTER).ok_or_else(bad)
+        });
+        let mut tools = self.visible(caller, after.transpose()?);
+        let more = tools.len() > PAGE;
+        tools.truncate(PAGE);
+        let next = tools.last().filter(|_| more).map(|last| format!("{AFTER}{}", last.name));
+        let mut result = ListToolsResult::with_all_items(tools);
+        result.next_cursor = next;
+        Ok(result.with_ttl_ms(TOOLS_TTL_MS).with_cache_scope(CacheScope::Private))
+    }
+
+    async fn run(&self, request: CallToolRequestParams, cx: &RequestContext<RoleServer>) -> Answered<CallToolResult> {
+        let caller = caller(cx)?;
+        let result = match self.shared.built_in.get(&*request.name) {
+            Some(tool) => tool.call(self.call(&caller), request.arguments.unwrap_or_default()).await,
+            None => {
+                let reporter = Reporter { peer: &cx.peer, token: cx.meta.get_progress_token() };
+                let Shared { upstream, results, .. } = &*self.shared;
+                execute::run(&caller, upstream, results, &request.name, request.arguments, reporter).await
+            }
+        };
+        result.or_else(Error::into_tool_result)
+    }
+
+    /// The tool's name as it may stand in a label.
+    fn label<'a>(&self, registered: &Tools, name: &'a str) -> &'a str {
+        let known = self.shared.built_in.contains_key(name) || registered.contains_key(name);
+        if known { name } else { "other" }
+    }
+
+    fn subscribed(&self) -> Answered<Subscribed<'_>> {
+        let before = self.subscriptions.fetch_add(1, Ordering::Relaxed);
+        SUBSCRIPTIONS_ACTIVE.add(1.0, []);
+        let subscribed = Subscribed(self);
+        if before >= self.shared.max_subscriptions {
+            let data = serde_json::json!({"code": "too_many_subscriptions"});
+            let message = "this tenant has as many notification streams open as it may";
+            return Err(ErrorData::new(ErrorCode::INVALID_REQUEST, message, Some(data)));
+        }
+        Ok(subscribed)
+    }
+}
+
+/// An open notification stream, counted.
+struct Subscribed<'a>(&'a Handler);
+
+impl Drop for Subscribed<'_> {
+    fn drop(&mut self) {
+        self.0.subscriptions.fetch_sub(1, Ordering::Relaxed);
+        SUBSCRIPTIONS_ACTIVE.sub(1.0, []);
+    }
+}
+
+impl ServerHandler for Handler {
+    fn get_info(&self) -> ServerConfig {
+        self.shared.info.clone()
+    }
+
+    async fn ping(&self, cx: RequestContext<RoleServer>) -> Answered<()> {
+        observed(Operation::of("ping"), &cx, async { Ok(()) }).await
+    }
+
+    async fn initialize(
+        &self,
+        request: InitializeRequestParams,
+        cx: RequestContext<RoleServer>,
+    ) -> Answered<InitializeResult> {
+        observed(Operation::of("initialize"), &cx, async {
+            let result = self.negotiate_initialize(&request);
+            cx.peer.set_peer_info(request);
+            result
+        })
+        .await
+    }
+
+    async fn discover(&self, cx: RequestContext<RoleServer>) -> Answered<DiscoverResult> {
+        let versions = self.supported_protocol_versions().into_owned();
+        let result = DiscoverResult::from_server_info(versions, self.get_info());
+        observed(Operation::of("server/discover"), &cx, async { Ok(result) }).await
+    }
+
+    async fn list_tools(
+        &self,
+        request: Option<PaginatedRequestParams>,
+        cx: RequestContext<RoleServer>,
+    ) -> Answered<ListToolsResult> {
+        observed(Operation::of("tools/list"), &cx, async { self.list(&*caller(&cx)?, request) }).await
+    }
+
+    async fn call_tool(
+        &self,
+        request: CallToolRequestParams,
+        cx: RequestContext<RoleServer>,
+    ) -> Answered<CallToolResponse> {
+        let name = request.name.clone();
+        let label = self.label(&self.shared.catalogue.tools(self.tenant), &name);
+        observed(Operation::call(label), &cx, self.run(request, &cx)).await.map(CallToolResponse::from)
+    }
+
+    async fn list_resources(
+        &self,
+        request: Option<PaginatedRequestParams>,
+        cx: RequestContext<RoleServer>,
+    ) -> Answered<ListResourcesResult> {
+        let cursor = request.and_then(|request| request.cursor);
+        observed(Operation::of("resources/list"), &cx, async {
+            Ok(in_time(resources::list(self.call(&*caller(&cx)?), cursor)).await?)
+        })
+        .await
+    }
+
+    async fn list_resource_templates(
+        &self,
+        _request: Option<PaginatedRequestParams>,
+        cx: RequestContext<RoleServer>,
+    ) -> Answered<ListResourceTemplatesResult> {
+        observed(Operation::of("resources/templates/list"), &cx, async { Ok(resources::templates()) }).await
+    }
+
+    async fn read_resource(
+        &self,
+        request: ReadResourceRequestParams,
+        cx: RequestContext<RoleServer>,
+    ) -> Answered<ReadResourceResponse> {
+        let operation = Operation { uri: Some(&request.uri), ..Operation::of("resources/read") };
+        let work = async { Ok(in_time(resources::read(self.call(&*caller(&cx)?), &request.uri)).await?) };
+        observed(operation, &cx, work).await.map(|result: ReadResourceResult| result.into())
+    }
+
+    /// Called for every tools/call. Only a schema that asks for arguments in headers is of interest there, and the
+    /// product's own have none.
+    fn get_tool(&self, name: &str) -> Option<Tool> {
+        self.shared.catalogue.tools(self.tenant).get(name).cloned()
+    }
+
+    async fn on_custom_request(&self, request: CustomRequest, cx: RequestContext<RoleServer>) -> Answered<CustomResult> {
+        // The method is the client's own word, so it is no label.
+        let unknown = ErrorData::new(ErrorCode::METHOD_NOT_FOUND, request.method, None);
+        observed(Operation::of("other"), &cx, async { Err(unknown) }).await
+    }
+
+    async fn on_initialized(&self, cx: NotificationContext<RoleServer>) {
+        self.forget_closed();
+        self.sessions.lock().push(cx.peer);
+    }
+
+    fn accepted_subscription_filter(&self, _requested: &SubscriptionFilter) -> Option<SubscriptionFilter> {
+        Some(SubscriptionFilter::builder().tools_list_changed().build())
+    }
+
+    /// A notification stream of protocol version 2026-07-28: told of every change until the client has enough. It is
+    /// not measured as an operation, for it lasts as long as the client likes.
+    async fn listen(&self, cx: SubscriptionContext) -> Answered<()> {
+        let _open = self.subscribed()?;
+        let mut changes = self.shared.catalogue.changes();
+        let mut told = self.shared.catalogue.tools(self.tenant);
+        loop {
+            tokio::select! {
+                () = cx.cancelled() => return Ok(()),
+                () = self.shared.shutdown.cancelled() => return Ok(()),
+                changed = changes.changed() => if changed.is_err() { return Ok(()) },
+            }
+            let now = self.shared.catalogue.tools(self.tenant);
+            let changed = !Arc::ptr_eq(&std::mem::replace(&mut told, now.clone()), &now);
+            let wanted = cx.accepted().tools_list_changed == Some(true);
+            if changed && wanted && cx.sink().notify_tool_list_changed().await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+}
+
+impl Answer for () {}
+impl Answer for InitializeResult {}
+impl Answer for DiscoverResult {}
+impl Answer for ListToolsResult {}
+impl Answer for ListResourcesResult {}
+impl Answer for ListResourceTemplatesResult {}
+impl Answer for ReadResourceResult {}
+impl Answer for CustomResult {}
+
+impl Answer for CallToolResult {
+    fn error_type(&self) -> Option<&'static str> {
+        (self.is_error == Some(true)).then_some("tool_error")
+    }
+}

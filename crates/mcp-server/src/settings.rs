@@ -1,0 +1,165 @@
+//! mcp-server's own sections of `config.yaml`.
+
+use chassis::settings::{Common, Invalid};
+use coordination::Quota;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// mcp-server's settings.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Where rest-api's gRPC is.
+    pub rest_api: RestApi,
+    /// What replicas share.
+    pub redis: coordination::Settings,
+    /// How often a key may call.
+    pub rate_limit: RateLimit,
+    /// `Host` headers that are served, with or without a port; empty or `*`: all.
+    pub allowed_hosts: Vec<String>,
+    /// `Origin` headers that are served, as `scheme://host:port` (`:*` for any port); requests without one always are.
+    pub allowed_origins: Vec<String>,
+    /// Sessions of protocol versions before 2026-07-28, and open notification streams.
+    pub sessions: Sessions,
+    /// What tools and resources answer.
+    pub results: Results,
+}
+
+/// Where rest-api's gRPC is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RestApi {
+    /// Its address; a name with several addresses is balanced.
+    pub url: String,
+}
+
+/// How often a key may call.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RateLimit {
+    /// Requests a second in the long run; 0: no limit.
+    pub per_second: f64,
+    /// Requests at once.
+    pub burst: u32,
+}
+
+/// Sessions and open notification streams.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sessions {
+    /// Sessions of all tenants that this process holds.
+    pub max: usize,
+    /// One tenant's sessions, and apart from them its `subscriptions/listen` streams. A session beyond it takes the
+    /// place of the one that has been idle longest.
+    pub max_per_tenant: usize,
+    /// A session without traffic ends after this.
+    #[serde(with = "chassis::settings::duration")]
+    pub idle: Duration,
+    /// For how long an ended or lost session can be taken up again, here or by another replica.
+    #[serde(with = "chassis::settings::duration")]
+    pub resumable: Duration,
+}
+
+/// What tools and resources answer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Results {
+    /// The content of one answer, where the caller does not ask for another size.
+    #[serde(with = "chassis::settings::size")]
+    pub default_bytes: usize,
+    /// The most that a caller may ask for, and the most of a registered tool's result that is passed on.
+    #[serde(with = "chassis::settings::size")]
+    pub max_bytes: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            rest_api: RestApi::default(),
+            redis: coordination::Settings::default(),
+            rate_limit: RateLimit::default(),
+            allowed_hosts: ["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec(),
+            allowed_origins: Vec::new(),
+            sessions: Sessions::default(),
+            results: Results::default(),
+        }
+    }
+}
+
+impl Default for RestApi {
+    fn default() -> Self {
+        Self { url: "http://127.0.0.1:50051".to_owned() }
+    }
+}
+
+impl Default for RateLimit {
+    fn default() -> Self {
+        Self { per_second: 500.0, burst: 1000 }
+    }
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        let minute = Duration::from_secs(60);
+        Self { max: 5000, max_per_tenant: 500, idle: 5 * minute, resumable: 24 * 60 * minute }
+    }
+}
+
+impl Default for Results {
+    fn default() -> Self {
+        Self { default_bytes: 64 << 10, max_bytes: 2 << 20 }
+    }
+}
+
+impl Settings {
+    /// The hosts that rmcp lets through; none: all.
+    pub(crate) fn hosts(&self) -> Vec<String> {
+        if self.allowed_hosts.iter().any(|host| host == "*") { Vec::new() } else { self.allowed_hosts.clone() }
+    }
+}
+
+impl RateLimit {
+    /// The quota of one key, when there is one.
+    pub(crate) fn quota(&self) -> Option<Quota> {
+        (self.per_second > 0.0).then_some(Quota { per_second: self.per_second, burst: self.burst })
+    }
+}
+
+impl chassis::Settings for Settings {
+    fn common() -> Common {
+        let mut common = Common::listening(8090, None);
+        // A tool may take five minutes, and a call that waits for it answers only then.
+        common.http.request_timeout = Duration::from_secs(330);
+        common
+    }
+
+    fn validate(&self, _common: &Common) -> Result<(), Invalid> {
+        self.redis.validate().map_err(|error| Invalid::new("redis.url", error.to_string()))?;
+        let rate = &self.rate_limit;
+        if !rate.per_second.is_finite() || rate.per_second < 0.0 {
+            return Err(Invalid::new("rate_limit.per_second", "0 (no limit) or more"));
+        }
+        if rate.per_second > 0.0 && rate.burst == 0 {
+            return Err(Invalid::new("rate_limit.burst", "1 or more"));
+        }
+        for origin in &self.allowed_origins {
+            if !origin.contains("://") && origin != "null" {
+                return Err(Invalid::new("allowed_origins", "origins such as https://app.example.com:443"));
+            }
+        }
+        if self.sessions.max == 0 || self.sessions.max_per_tenant == 0 {
+            return Err(Invalid::new("sessions", "limits of 1 or more"));
+        }
+        if self.sessions.idle.is_zero() || self.sessions.resumable.is_zero() {
+            return Err(Invalid::new("sessions", "durations above zero"));
+        }
+        // One answer comes from one gRPC message, beside metadata.
+        if !(1024..=3 << 20).contains(&self.results.max_bytes) {
+            return Err(Invalid::new("results.max_bytes", "1 KiB to 3 MiB"));
+        }
+        if !(1024..=self.results.max_bytes).contains(&self.results.default_bytes) {
+            return Err(Invalid::new("results.default_bytes", "1 KiB to results.max_bytes"));
+        }
+        Ok(())
+    }
+}

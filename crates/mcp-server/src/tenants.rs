@@ -1,0 +1,99 @@
+//! The `/mcp` endpoint. Every tenant has an MCP server of its own behind it: sessions, their stored state and the list
+//! of tools are a tenant's by construction, and no check can be forgotten.
+
+use crate::{
+    caller::{Ambient, Caller},
+    handler::{Handler, Shared},
+    refusal,
+    sessions::{Initializations, Sessions},
+    settings,
+};
+use axum::{
+    body::Body,
+    extract::{Request, State},
+    response::Response,
+};
+use chassis::Problem;
+use coordination::Cache;
+use domain::TenantId;
+use parking_lot::RwLock;
+use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+/// All tenants' MCP servers, made when first needed. There are as many as tenants have called.
+pub(crate) struct Tenants {
+    shared: Arc<Shared>,
+    config: StreamableHttpServerConfig,
+    cache: Arc<dyn Cache>,
+    sessions: settings::Sessions,
+    open_sessions: Arc<AtomicUsize>,
+    tenants: RwLock<HashMap<TenantId, Arc<Tenant>>>,
+}
+
+struct Tenant {
+    handler: Arc<Handler>,
+    mcp: StreamableHttpService<Arc<Handler>, Sessions>,
+}
+
+impl Tenants {
+    /// No tenant yet; each gets the SDK's `config`.
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        config: StreamableHttpServerConfig,
+        cache: Arc<dyn Cache>,
+        sessions: settings::Sessions,
+    ) -> Self {
+        Self { shared, config, cache, sessions, open_sessions: Arc::default(), tenants: RwLock::default() }
+    }
+
+    /// Sessions of all tenants.
+    pub(crate) fn open_sessions(&self) -> usize {
+        self.open_sessions.load(Ordering::Relaxed)
+    }
+
+    /// Tells clients in sessions of changes to their tools, for ever.
+    pub(crate) async fn tell_sessions(self: Arc<Self>) {
+        let mut changes = self.shared.catalogue.changes();
+        while changes.changed().await.is_ok() {
+            let tenants: Vec<_> = self.tenants.read().values().cloned().collect();
+            for tenant in tenants {
+                tenant.handler.tell_sessions().await;
+            }
+        }
+    }
+
+    fn of(&self, id: TenantId) -> Arc<Tenant> {
+        if let Some(tenant) = self.tenants.read().get(&id) {
+            return tenant.clone();
+        }
+        self.tenants.write().entry(id).or_insert_with(|| Arc::new(self.open(id))).clone()
+    }
+
+    fn open(&self, id: TenantId) -> Tenant {
+        let handler = Arc::new(Handler::new(self.shared.clone(), id));
+        let sessions = Sessions::new(&self.sessions, self.open_sessions.clone());
+        let mut config = self.config.clone();
+        let store = Initializations::new(self.cache.clone(), id, self.sessions.resumable);
+        config.session_store = Some(Arc::new(store));
+        let serve = handler.clone();
+        Tenant { handler, mcp: StreamableHttpService::new(move || Ok(serve.clone()), Arc::new(sessions), config) }
+    }
+}
+
+/// Serves one HTTP request to `/mcp`. It has been authenticated.
+pub(crate) async fn serve(State(tenants): State<Arc<Tenants>>, mut request: Request) -> Response {
+    let Some(caller) = request.extensions().get::<Arc<Caller>>() else {
+        tracing::error!("a request to /mcp without a caller");
+        return refusal::refuse(Problem::internal());
+    };
+    let tenant = tenants.of(caller.principal.tenant_id);
+    request.extensions_mut().insert(Ambient(telemetry::context::current()));
+    let response = tenant.mcp.handle(request).await.map(Body::new);
+    refusal::explained(response, tenants.config.max_request_body_bytes).await
+}
