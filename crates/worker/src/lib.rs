@@ -1,1 +1,51 @@
-//! placeholder
+//! Runs tools for rest-api, and keeps the time for scheduled jobs.
+//!
+//! It has no data of its own and holds no credentials longer than a run takes. No sqlx may enter here;
+//! `cargo xtask check` holds that.
+
+pub mod grpc;
+pub mod guard;
+mod jobs;
+pub mod metrics;
+pub mod outcome;
+pub mod progress;
+pub mod runner;
+pub mod settings;
+pub mod slots;
+pub mod tools;
+
+pub use settings::Settings;
+
+use chassis::{App, Host, ServiceInfo};
+use proto::v1::tool_runner_server::ToolRunnerServer;
+use runner::Runner;
+use telemetry::metrics::Declaration;
+use tonic::service::Routes;
+
+/// The service.
+pub struct Worker;
+
+impl chassis::Service for Worker {
+    const INFO: ServiceInfo = ServiceInfo {
+        name: "worker",
+        version: env!("CARGO_PKG_VERSION"),
+    };
+    type Settings = Settings;
+
+    fn declarations() -> &'static [&'static [Declaration]] {
+        &[metrics::DECLARATIONS]
+    }
+
+    async fn build(settings: Settings, host: &Host) -> anyhow::Result<App> {
+        // For the clients of tools; somebody else in the process may have done it.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let runner = Runner::new(&settings, &host.common.shutdown, host.shutdown.clone())?;
+        let channel = chassis::grpc::channel(host, "rest-api", &settings.rest_api.url, &Default::default())?;
+        jobs::start(&settings.jobs, host, &channel);
+        let runs = grpc::Runs::new(runner, host.common.service_token.clone());
+        Ok(App {
+            grpc: Some(Routes::new(ToolRunnerServer::new(runs))),
+            ..App::default()
+        })
+    }
+}

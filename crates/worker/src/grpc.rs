@@ -1,0 +1,94 @@
+//! The gRPC service `ToolRunner`.
+
+use crate::{
+    progress,
+    runner::Runner,
+    tools::{Call, Departed},
+};
+use domain::Invalid;
+use futures_util::Stream;
+use proto::{
+    convert,
+    v1::{self, run_tool_event::Event},
+};
+use secrecy::SecretString;
+use std::pin::Pin;
+use tonic::{Code, Request, Response, Status};
+
+/// Answers rest-api.
+pub struct Runs {
+    runner: Runner,
+    service_token: Option<SecretString>,
+}
+
+impl Runs {
+    /// Answers to whoever has the token; to nobody where there is none.
+    pub fn new(runner: Runner, service_token: Option<SecretString>) -> Self {
+        Self {
+            runner,
+            service_token,
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl v1::tool_runner_server::ToolRunner for Runs {
+    type RunStream = Pin<Box<dyn Stream<Item = Result<v1::RunToolEvent, Status>> + Send>>;
+
+    async fn run(&self, request: Request<v1::RunToolRequest>) -> Result<Response<Self::RunStream>, Status> {
+        chassis::grpc::require_service_token(request.metadata(), self.service_token.as_ref())?;
+        let call = call(request.into_inner()).map_err(|invalid| refused(&invalid))?;
+        telemetry::context::set_tenant(&call.tenant);
+        Ok(Response::new(Box::pin(events(self.runner.clone(), call))))
+    }
+}
+
+/// The run is the stream: when the caller leaves, tonic drops the stream, and all that the run holds with it.
+fn events(runner: Runner, call: Call) -> impl Stream<Item = Result<v1::RunToolEvent, Status>> + Send {
+    // The stream is polled after the call's own layers have returned.
+    let context = telemetry::context::current();
+    async_stream::stream! {
+        let (reporter, mut reports) = progress::channel();
+        let run = telemetry::span::in_context(async move { runner.run(call, &reporter).await }, context);
+        let mut run = std::pin::pin!(run);
+        let outcome = loop {
+            let report = tokio::select! {
+                biased;
+                Some(report) = reports.recv() => report,
+                outcome = &mut run => break outcome,
+            };
+            yield Ok(event(Event::Progress(report)));
+        };
+        while let Ok(report) = reports.try_recv() {
+            yield Ok(event(Event::Progress(report)));
+        }
+        yield Ok(event(Event::Outcome(outcome.into())));
+    }
+}
+
+fn event(event: Event) -> v1::RunToolEvent {
+    v1::RunToolEvent { event: Some(event) }
+}
+
+fn call(request: v1::RunToolRequest) -> Result<Call, Invalid> {
+    let tool = request.tool.ok_or_else(|| Invalid::new("tool", "a tool"))?;
+    let credentials = request.credentials_json.as_deref().map(|text| {
+        // serde's own message would quote what it found.
+        serde_json::from_str(text).map_err(|_| Invalid::new("credentials_json", "credentials"))
+    });
+    Ok(Call {
+        execution_id: convert::parse("execution_id", &request.execution_id)?,
+        tenant: request.tenant,
+        tool: tool.try_into()?,
+        arguments: convert::object("arguments_json", &request.arguments_json)?,
+        credentials: credentials.transpose()?,
+        departed: Departed::default(),
+    })
+}
+
+fn refused(invalid: &Invalid) -> Status {
+    let mut status = Status::new(Code::InvalidArgument, invalid.to_string());
+    let code = tonic::metadata::MetadataValue::from_static("invalid_request");
+    status.metadata_mut().insert(proto::CODE_KEY, code);
+    status
+}

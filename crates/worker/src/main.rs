@@ -1,0 +1,7 @@
+//! The `worker` service's executable.
+
+chassis::allocator!();
+
+fn main() -> std::process::ExitCode {
+    chassis::main::<worker::Worker>()
+}

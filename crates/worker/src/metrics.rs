@@ -1,0 +1,28 @@
+//! The worker's metrics. `mcp_tool_executions_total` is rest-api's: it counts what callers see.
+
+use telemetry::metrics::buckets;
+
+telemetry::metrics! {
+    /// Runs of tools that ended on a worker, by final status.
+    pub static TOOL_RUNS: Counter["tool", "status"] = "worker_tool_runs_total";
+    /// How long runs took, waiting for a slot included.
+    pub static TOOL_RUN_DURATION: Histogram["tool"] = "worker_tool_run_duration_seconds", buckets: &buckets::MCP;
+    /// Runs that hold a slot.
+    pub static RUNS_IN_FLIGHT: Gauge[] = "worker_runs_in_flight";
+    /// Runs that wait for a slot.
+    pub static SLOTS_WAITING: Gauge[] = "worker_slots_waiting";
+    /// How many runs may hold a slot at once.
+    pub static SLOTS: Gauge[] = "worker_slots";
+    /// Runs turned away because too many waited, or for too long.
+    pub static OVERLOADED: Counter[] = "worker_overloaded_total";
+    /// Addresses that outgoing calls were kept from, by the kind of address.
+    pub static GUARD_REFUSALS: Counter["reason"] = "worker_guard_refusals_total";
+    /// Size of the bodies that tools' endpoints answered with.
+    pub static RESPONSE_SIZE: Histogram[] = "worker_response_bytes", buckets: &buckets::BYTES_1KIB_1MIB;
+    /// Runs of scheduled jobs, by result: ok or error.
+    pub static JOBS: Counter["job", "result"] = "worker_jobs_total";
+    /// How long runs of scheduled jobs took.
+    pub static JOB_DURATION: Histogram["job"] = "worker_job_duration_seconds", buckets: &buckets::MCP;
+    /// Rows that scheduled jobs changed or deleted.
+    pub static JOB_ROWS: Counter["job"] = "worker_job_rows_total";
+}

@@ -1,0 +1,203 @@
+//! The worker's own sections of the configuration.
+
+use chassis::Common;
+use chassis::settings::Invalid;
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// The most that `outbound.max_response_bytes` may be: with JSON's escapes and the copies on the way, an answer must
+/// stay below gRPC's 4 MiB.
+const MAX_RESPONSE_BYTES: usize = 2 << 20;
+
+/// Everything that is the worker's own.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Where the scheduled jobs' work is done.
+    pub rest_api: RestApi,
+    /// Calls to the outside world.
+    pub outbound: Outbound,
+    /// How many runs go on at once.
+    pub concurrency: Concurrency,
+    /// Scheduled work.
+    pub jobs: Jobs,
+}
+
+/// Where rest-api is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RestApi {
+    /// Its gRPC address.
+    pub url: String,
+}
+
+impl Default for RestApi {
+    fn default() -> Self {
+        Self {
+            url: "http://127.0.0.1:50051".to_owned(),
+        }
+    }
+}
+
+/// Calls to the outside world.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Outbound {
+    /// Networks outside of the public Internet that tools may call, e.g. `10.20.0.0/16`. A cloud's metadata address
+    /// is opened only by itself, e.g. `169.254.169.254/32`.
+    pub allow_private: Vec<IpNet>,
+    /// The largest answer, in bytes.
+    #[serde(with = "chassis::settings::size")]
+    pub max_response_bytes: usize,
+    /// How many redirects are followed.
+    pub max_redirects: u32,
+    /// How long a connection may take to be made, TLS included.
+    #[serde(with = "chassis::settings::duration")]
+    pub connect_timeout: Duration,
+    /// How long a call may take, whatever its tool says.
+    #[serde(with = "chassis::settings::duration")]
+    pub max_timeout: Duration,
+    /// How long an idle connection is kept. Calls that must not be repeated always make a new one.
+    #[serde(with = "chassis::settings::duration")]
+    pub pool_idle_timeout: Duration,
+    /// What the worker calls itself.
+    pub user_agent: String,
+}
+
+impl Default for Outbound {
+    fn default() -> Self {
+        Self {
+            allow_private: Vec::new(),
+            max_response_bytes: 1 << 20,
+            max_redirects: 5,
+            connect_timeout: Duration::from_secs(10),
+            max_timeout: Duration::from_millis(domain::tool::MAX_TIMEOUT_MS.into()),
+            pool_idle_timeout: Duration::from_secs(15),
+            user_agent: concat!("devops-mcp/", env!("CARGO_PKG_VERSION")).to_owned(),
+        }
+    }
+}
+
+/// How many runs go on at once.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Concurrency {
+    /// Runs of all tenants.
+    pub total: usize,
+    /// Runs of one tenant.
+    pub per_tenant: usize,
+    /// Runs of one tenant that may wait; further ones are turned away at once.
+    pub waiting_per_tenant: usize,
+    /// How long a run waits before it is turned away.
+    #[serde(with = "chassis::settings::duration")]
+    pub wait: Duration,
+}
+
+impl Default for Concurrency {
+    fn default() -> Self {
+        Self {
+            total: 256,
+            per_tenant: 64,
+            waiting_per_tenant: 128,
+            wait: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Scheduled work. Each interval varies by a tenth, so that replicas drift apart.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Jobs {
+    /// Whether this worker does any.
+    pub enabled: bool,
+    /// How often contexts whose time has come are deleted.
+    #[serde(with = "chassis::settings::duration")]
+    pub expire_contexts: Duration,
+    /// How often what is kept no longer is deleted: old executions, idempotency records.
+    #[serde(with = "chassis::settings::duration")]
+    pub purge_expired: Duration,
+    /// How often executions whose worker was lost are ended.
+    #[serde(with = "chassis::settings::duration")]
+    pub reap_executions: Duration,
+    /// How many rows one call changes at most; a job calls until less comes back.
+    pub batch: u32,
+    /// How long one call may take.
+    #[serde(with = "chassis::settings::duration")]
+    pub timeout: Duration,
+}
+
+impl Default for Jobs {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            expire_contexts: Duration::from_secs(10),
+            purge_expired: Duration::from_secs(300),
+            reap_executions: Duration::from_secs(10),
+            batch: 500,
+            timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+impl chassis::Settings for Settings {
+    fn common() -> Common {
+        Common::listening(8091, Some(50053))
+    }
+
+    fn validate(&self, common: &Common) -> Result<(), Invalid> {
+        let expect = |ok: bool, key: &str, expected: &str| {
+            if ok {
+                Ok(())
+            } else {
+                Err(Invalid::new(key, expected))
+            }
+        };
+        let (outbound, concurrency, jobs) = (&self.outbound, &self.concurrency, &self.jobs);
+        expect(
+            common.service_token.is_some(),
+            "service_token",
+            "the secret that the services share",
+        )?;
+        let url = self.rest_api.url.parse::<http::Uri>();
+        let absolute = url.is_ok_and(|url| url.scheme().is_some() && url.host().is_some());
+        expect(
+            absolute,
+            "rest_api.url",
+            "an address such as http://127.0.0.1:50051",
+        )?;
+        let size = (1..=MAX_RESPONSE_BYTES).contains(&outbound.max_response_bytes);
+        expect(size, "outbound.max_response_bytes", "1 to 2MiB")?;
+        expect(outbound.max_redirects <= 20, "outbound.max_redirects", "0 to 20")?;
+        let agent = http::HeaderValue::from_str(&outbound.user_agent);
+        expect(
+            agent.is_ok_and(|agent| !agent.is_empty()),
+            "outbound.user_agent",
+            "a header's value",
+        )?;
+        expect(
+            (1..=65_536).contains(&concurrency.total),
+            "concurrency.total",
+            "1 to 65536",
+        )?;
+        let per_tenant = (1..=concurrency.total).contains(&concurrency.per_tenant);
+        expect(per_tenant, "concurrency.per_tenant", "1 to concurrency.total")?;
+        expect(
+            concurrency.waiting_per_tenant <= 65_536,
+            "concurrency.waiting_per_tenant",
+            "0 to 65536",
+        )?;
+        expect((1..=10_000).contains(&jobs.batch), "jobs.batch", "1 to 10000")?;
+        for (key, duration) in [
+            ("outbound.connect_timeout", outbound.connect_timeout),
+            ("outbound.max_timeout", outbound.max_timeout),
+            ("jobs.expire_contexts", jobs.expire_contexts),
+            ("jobs.purge_expired", jobs.purge_expired),
+            ("jobs.reap_executions", jobs.reap_executions),
+            ("jobs.timeout", jobs.timeout),
+        ] {
+            expect(!duration.is_zero(), key, "a duration above zero")?;
+        }
+        Ok(())
+    }
+}

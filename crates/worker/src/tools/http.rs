@@ -1,0 +1,115 @@
+//! HTTP tools: one HTTP API that a tenant has registered.
+
+mod connect;
+mod request;
+mod response;
+
+use super::{Call, ToolKind};
+use crate::{
+    guard::Guard,
+    outcome::{Code, Failure},
+    progress::Reporter,
+    settings::Outbound,
+};
+use async_trait::async_trait;
+use connect::Clients;
+use request::Hop;
+use serde_json::Value;
+
+/// Calls registered HTTP APIs.
+pub(super) struct HttpTool {
+    clients: Clients,
+    guard: Guard,
+    max_response_bytes: usize,
+    max_redirects: u32,
+}
+
+impl HttpTool {
+    pub(super) fn new(settings: &Outbound) -> anyhow::Result<Self> {
+        let guard = Guard::new(&settings.allow_private);
+        Ok(Self {
+            clients: Clients::new(settings, &guard)?,
+            guard,
+            max_response_bytes: settings.max_response_bytes,
+            max_redirects: settings.max_redirects,
+        })
+    }
+
+    /// One exchange, up to the answer's headers.
+    async fn send(&self, hop: &Hop, call: &Call) -> Result<reqwest::Response, Failure> {
+        let refused =
+            |refused: crate::guard::Refused| Failure::new(Code::AddressNotAllowed, refused.to_string());
+        self.guard.check_url(&hop.url).map_err(refused)?;
+        let runs_twice = call.tool.runs_twice();
+        let mut request = hop.request();
+        let outgoing = telemetry::client::start(&hop.method, &hop.span_url, request.headers_mut());
+        let exchange = outgoing
+            .span()
+            .run(self.clients.client(runs_twice).execute(request));
+        let answer = connect::watch(&call.departed, runs_twice, exchange).await;
+        let answer = answer.map_err(|error| connect::failure(&error));
+        outgoing.finish(
+            answer
+                .as_ref()
+                .map(|a| a.status().as_u16())
+                .map_err(|failure| failure.code.as_str()),
+        );
+        answer
+    }
+}
+
+#[async_trait]
+impl ToolKind for HttpTool {
+    async fn run(&self, call: &Call, progress: &Reporter) -> Result<Value, Failure> {
+        let mut hop = Hop::first(call)?;
+        progress.report("calling the endpoint");
+        for _ in 0..=self.max_redirects {
+            let answer = self.send(&hop, call).await?;
+            let Some(next) = hop.redirected(answer.status(), answer.headers())? else {
+                progress.report(format!("the endpoint answers {}", answer.status()));
+                return response::read(answer, self.max_response_bytes, progress).await;
+            };
+            progress.report(format!("redirected by {}", answer.status()));
+            hop = next;
+        }
+        let message = format!("the endpoint redirects more than {} times", self.max_redirects);
+        Err(Failure::new(Code::TooManyRedirects, message))
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::tools::Departed;
+    use domain::{ExecutionId, tool::ToolSpec};
+
+    /// A tool that may not run twice, unless a test makes it one that may.
+    pub(in crate::tools) fn tool(method: &str, url: &str) -> ToolSpec {
+        ToolSpec {
+            name: "probe".into(),
+            description: "A test's tool".into(),
+            method: method.parse().unwrap(),
+            url: url.into(),
+            headers: Default::default(),
+            input_schema: Default::default(),
+            timeout_ms: 2_000,
+            read_only: false,
+            idempotent: false,
+            destructive: false,
+        }
+    }
+
+    pub(in crate::tools) fn call(tool: ToolSpec, arguments: Value) -> Call {
+        let Value::Object(arguments) = arguments else {
+            panic!("arguments are an object")
+        };
+        Call {
+            execution_id: ExecutionId::new(),
+            tenant: "acme".into(),
+            tool,
+            arguments,
+            credentials: None,
+            departed: Departed::default(),
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! From an endpoint's answer to a run's result.
+
+use super::connect;
+use crate::{
+    metrics,
+    outcome::{Code, Failure},
+    progress::Reporter,
+};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use http::{HeaderMap, StatusCode, header};
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+/// The most that a result may be as JSON text, in bytes: below gRPC's 4 MiB with room for what stands around it.
+const MAX_RESULT_BYTES: usize = 7 << 19;
+/// JSON nested deeper is handed over as text: with what is wrapped around it, readers' limits (128) would refuse it.
+const MAX_DEPTH: usize = 100;
+/// How often the bytes that came in are reported, at most.
+const REPORT_EVERY: Duration = Duration::from_millis(500);
+/// Headers that tell the caller something. Others (cookies, tracing, the server's make) are not theirs to see.
+const SHOWN: [header::HeaderName; 9] = [
+    header::CONTENT_TYPE,
+    header::CONTENT_ENCODING,
+    header::CONTENT_LANGUAGE,
+    header::ETAG,
+    header::LAST_MODIFIED,
+    header::LINK,
+    header::LOCATION,
+    header::RETRY_AFTER,
+    header::HeaderName::from_static("x-request-id"),
+];
+
+/// Reads an answer to its end. From status 400 on, it is a failure that carries the answer.
+pub(super) async fn read(
+    answer: reqwest::Response,
+    limit: usize,
+    progress: &Reporter,
+) -> Result<Value, Failure> {
+    let (status, headers) = (answer.status(), answer.headers().clone());
+    let shown = shown(&headers);
+    let Some(bytes) = body(answer, limit, progress).await? else {
+        return Err(too_large(status, &shown, limit));
+    };
+    metrics::RESPONSE_SIZE.record(f64::from(u32::try_from(bytes.len()).unwrap_or(u32::MAX)), []);
+    let mut result = json!({ "status": status.as_u16(), "headers": shown });
+    let (content, encoding) = content(&headers, bytes);
+    result["body"] = content;
+    if let Some(encoding) = encoding {
+        result["encoding"] = encoding.into();
+    }
+    if result.to_string().len() > MAX_RESULT_BYTES {
+        return Err(too_large(status, &shown, limit));
+    }
+    if status.is_client_error() || status.is_server_error() {
+        let message = format!("the endpoint answered {status}");
+        return Err(Failure {
+            result: Some(result),
+            ..Failure::new(Code::HttpStatus, message)
+        });
+    }
+    Ok(result)
+}
+
+/// The whole body; `None` when it is larger than the limit.
+async fn body(
+    mut answer: reqwest::Response,
+    limit: usize,
+    progress: &Reporter,
+) -> Result<Option<Vec<u8>>, Failure> {
+    let mut bytes = Vec::new();
+    let mut reported = Instant::now();
+    loop {
+        let chunk = answer.chunk().await.map_err(|error| connect::failure(&error))?;
+        let Some(chunk) = chunk else {
+            return Ok(Some(bytes));
+        };
+        if bytes.len() + chunk.len() > limit {
+            return Ok(None);
+        }
+        bytes.extend_from_slice(&chunk);
+        if reported.elapsed() >= REPORT_EVERY {
+            reported = Instant::now();
+            progress.report(format!("received {} bytes", bytes.len()));
+        }
+    }
+}
+
+fn too_large(status: StatusCode, shown: &Value, limit: usize) -> Failure {
+    let message = format!("the endpoint's answer is larger than the limit of {limit} bytes");
+    let result = json!({ "status": status.as_u16(), "headers": shown });
+    Failure {
+        result: Some(result),
+        ..Failure::new(Code::ResponseTooLarge, message)
+    }
+}
+
+fn shown(headers: &HeaderMap) -> Value {
+    let shown = SHOWN.into_iter().filter_map(|name| {
+        let values: Vec<_> = headers
+            .get_all(&name)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .collect();
+        (!values.is_empty()).then(|| (name.as_str().to_owned(), values.join(", ").into()))
+    });
+    Value::Object(shown.collect())
+}
+
+/// JSON as it is, text as text, and what is neither in base64, with the name of that encoding.
+fn content(headers: &HeaderMap, bytes: Vec<u8>) -> (Value, Option<&'static str>) {
+    if bytes.is_empty() {
+        return (Value::Null, None);
+    }
+    if is_json(headers)
+        && let Ok(value) = serde_json::from_slice(&bytes)
+        && depth(&value) <= MAX_DEPTH
+    {
+        return (value, None);
+    }
+    match String::from_utf8(bytes) {
+        Ok(text) if !text.chars().any(is_binary) => (text.into(), None),
+        Ok(text) => (BASE64_STANDARD.encode(text).into(), Some("base64")),
+        Err(error) => (BASE64_STANDARD.encode(error.into_bytes()).into(), Some("base64")),
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let full = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    let essence = full
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
+    essence == "application/json" || essence.ends_with("+json")
+}
+
+/// Control characters that no text holds; as JSON each would take six bytes.
+fn is_binary(c: char) -> bool {
+    c.is_ascii_control() && !matches!(c, '\t' | '\n' | '\r' | '\x0c' | '\x1b')
+}
+
+fn depth(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or_default(),
+        Value::Object(fields) => 1 + fields.values().map(depth).max().unwrap_or_default(),
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bodies_are_json_text_or_base64() {
+        let of = |kind: &'static str, bytes: &[u8]| {
+            let headers =
+                HeaderMap::from_iter([(header::CONTENT_TYPE, header::HeaderValue::from_static(kind))]);
+            content(&headers, bytes.to_vec())
+        };
+        assert_eq!(
+            of("application/json; charset=utf-8", b"{\"a\":1}"),
+            (json!({"a": 1}), None)
+        );
+        assert_eq!(of("application/problem+json", b"[]"), (json!([]), None));
+        assert_eq!(of("application/json", b"{broken"), (json!("{broken"), None));
+        assert_eq!(of("text/plain", "grün\n".as_bytes()), (json!("grün\n"), None));
+        assert_eq!(of("image/png", &[0x89, b'P', 0]), (json!("iVAA"), Some("base64")));
+        assert_eq!(of("text/plain", b"a\0b"), (json!("YQBi"), Some("base64")));
+        assert_eq!(of("application/json", b""), (Value::Null, None));
+        let deep = format!("{}{}", "[".repeat(110), "]".repeat(110));
+        assert_eq!(of("application/json", deep.as_bytes()), (json!(deep), None));
+    }
+}

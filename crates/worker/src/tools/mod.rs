@@ -1,0 +1,87 @@
+//! The kinds of tools, one file each.
+
+mod http;
+
+use crate::{outcome::Failure, progress::Reporter, settings::Outbound};
+use async_trait::async_trait;
+use domain::{
+    ExecutionId, JsonObject,
+    tool::{Credentials, ToolSpec},
+};
+use serde_json::Value;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+/// What a run is to do. Has no `Debug`: arguments and credentials are nobody's to print.
+pub struct Call {
+    /// The execution, which is also the idempotency key that the endpoint gets.
+    pub execution_id: ExecutionId,
+    /// Whose run it is: the tenant's name.
+    pub tenant: String,
+    /// The tool as it is registered.
+    pub tool: ToolSpec,
+    /// What it is called with.
+    pub arguments: JsonObject,
+    /// What its endpoint is shown.
+    pub credentials: Option<Credentials>,
+    /// Raised by the tool.
+    pub departed: Departed,
+}
+
+impl Call {
+    /// Whether the run may have had an effect that a second run would have again.
+    pub fn may_have_acted(&self) -> bool {
+        self.departed.is_raised() && !self.tool.runs_twice()
+    }
+}
+
+/// Raised as soon as anything of a run may have reached the endpoint.
+#[derive(Clone, Debug, Default)]
+pub struct Departed(Arc<AtomicBool>);
+
+impl Departed {
+    /// From here on the endpoint may act.
+    pub fn raise(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Whether the endpoint may have acted.
+    pub fn is_raised(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// A kind of tool. Its future is dropped when the caller leaves or the tool's time is over: whatever it holds open
+/// must close by that.
+#[async_trait]
+pub trait ToolKind: Send + Sync {
+    /// Runs it. Raises `call.departed` before anything leaves.
+    ///
+    /// # Errors
+    /// [`Failure`], with the answer where there was one.
+    async fn run(&self, call: &Call, progress: &Reporter) -> Result<Value, Failure>;
+}
+
+/// All kinds of tools. What isn't built in is an HTTP tool.
+pub struct Tools {
+    http: http::HttpTool,
+}
+
+impl Tools {
+    /// Prepares what the kinds share: clients, their pools and certificates.
+    ///
+    /// # Errors
+    /// When the system's certificates cannot be read.
+    pub fn new(settings: &Outbound) -> anyhow::Result<Self> {
+        Ok(Self {
+            http: http::HttpTool::new(settings)?,
+        })
+    }
+
+    /// The kind that a call needs.
+    pub fn kind(&self, _call: &Call) -> &dyn ToolKind {
+        &self.http
+    }
+}

@@ -1,0 +1,4 @@
+//! The worker against real sockets: endpoints that answer, redirect, stall and break off.
+
+mod runs;
+mod service;
