@@ -95,7 +95,7 @@ pub fn server(
         }
         (Some(_), _) => parent.clone(),
     };
-    entry(base, SpanKind::Server, Some(started), None, || {
+    entry(&base, SpanKind::Server, Some(started), None, || {
         (name.into(), attributes())
     })
 }
@@ -127,7 +127,7 @@ pub fn linked(
     }
     let base = Context::new().with_value(request);
     let link = Some(link).filter(SpanContext::is_valid);
-    entry(base, SpanKind::Consumer, None, link, || {
+    entry(&base, SpanKind::Consumer, None, link, || {
         (name.into(), attributes())
     })
 }
@@ -168,20 +168,20 @@ pub fn in_context<F: Future>(future: F, cx: Context) -> WithContext<F> {
 /// Starts a span where a trace enters the service, or a context with ids when it isn't sampled. `base` holds the
 /// request.
 fn entry(
-    base: Context,
+    base: &Context,
     kind: SpanKind,
     started: Option<SystemTime>,
     link: Option<SpanContext>,
     describe: impl FnOnce() -> (Cow<'static, str>, Vec<KeyValue>),
 ) -> Open {
-    sampled(&base, kind, started, link, describe).unwrap_or_else(|| {
+    sampled(base, kind, started, link, describe).unwrap_or_else(|| {
         let parent = base.span().span_context().clone();
         let trace_id = match base.get::<Request>() {
             Some(request) if !parent.is_valid() => request.trace_id(),
             _ => parent.trace_id(),
         };
         Open {
-            cx: context::spanless(&base, trace_id, parent.trace_state().clone()),
+            cx: context::spanless(base, trace_id, parent.trace_state().clone()),
         }
     })
 }
