@@ -1,6 +1,7 @@
 use super::{
     Configuration, Invalid, Settings,
     sources::{Source, without_empty},
+    values::MASK,
 };
 use figment::{
     Figment,
@@ -90,10 +91,10 @@ fn combine<S: Settings>(
         refuse_unknown_sections(source, &shape)?;
     }
     let configuration = Configuration {
-        common: extract(without_empty(common.clone()), &sources, |key| {
+        common: extract(without_masked(common.clone()), &sources, |key| {
             common.contains_key(key)
         })?,
-        service: extract(without_empty(service), &sources, |key| !common.contains_key(key))?,
+        service: extract(without_masked(service), &sources, |key| !common.contains_key(key))?,
     };
     validate(&configuration).map_err(|invalid| {
         let path: Vec<String> = invalid.key.split('.').map(str::to_owned).collect();
@@ -118,6 +119,19 @@ fn dict_of(settings: &impl serde::Serialize) -> Dict {
         Ok(Value::Dict(_, dict)) => dict,
         _ => Dict::new(),
     }
+}
+
+/// Defaults as a source: without the keys that have no value, and without masked secrets. Those come from the types'
+/// own defaults.
+fn without_masked(defaults: Dict) -> Dict {
+    let kept = without_empty(defaults)
+        .into_iter()
+        .filter_map(|(key, value)| match value {
+            Value::String(_, text) if text.contains(MASK) => None,
+            Value::Dict(tag, below) => Some((key, Value::Dict(tag, without_masked(below)))),
+            other => Some((key, other)),
+        });
+    kept.collect()
 }
 
 /// Sections of both kinds stand side by side, so neither type can refuse what belongs to none.

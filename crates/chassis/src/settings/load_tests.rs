@@ -15,6 +15,8 @@ struct Sample {
 #[serde(default, deny_unknown_fields)]
 struct Database {
     url: String,
+    #[serde(serialize_with = "crate::settings::mask")]
+    replica: SecretString,
     #[serde(with = "crate::settings::duration")]
     timeout: Duration,
     #[serde(with = "crate::settings::duration_option")]
@@ -27,6 +29,7 @@ impl Default for Database {
     fn default() -> Self {
         Self {
             url: "sqlite://app.db".into(),
+            replica: SecretString::from("postgres://app:hunter2@replica"),
             timeout: Duration::from_secs(5),
             idle: None,
             credentials_key: None,
@@ -115,6 +118,10 @@ limits: { item_bytes: 64KiB, allow: [a], strict: false }
     assert_eq!(common.admin_token.expect("set").expose_secret(), "12345");
     assert!(common.service_token.is_none());
     assert_eq!(service.database.url, "sqlite://app.db");
+    assert_eq!(
+        service.database.replica.expose_secret(),
+        "postgres://app:hunter2@replica"
+    );
     assert_eq!(service.database.timeout, Duration::from_secs(90));
     assert_eq!(service.database.idle, Some(Duration::from_secs(600)));
     assert_eq!(service.limits.item_bytes, 65_536);

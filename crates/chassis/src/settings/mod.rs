@@ -10,7 +10,7 @@ mod values;
 
 pub use load::{SettingsError, load};
 pub use print::print;
-pub use values::{duration, duration_option, mask, size};
+pub use values::{duration, duration_option, mask, mask_password, size};
 
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};

@@ -1,4 +1,7 @@
-use super::{Configuration, Settings, values::MASK};
+use super::{
+    Configuration, Settings,
+    values::{MASK, without_password},
+};
 use yaml_serde::{Mapping, Value};
 
 /// The effective settings as YAML that [`super::load`] could read, but for the secrets, which are masked.
@@ -44,17 +47,6 @@ fn mask_secrets(value: &mut Value, key: &str) {
         }
         _ => {}
     }
-}
-
-/// `scheme://user:***@host` for an address with a password.
-fn without_password(text: &str) -> Option<String> {
-    let start = text.find("://")? + 3;
-    let end = text[start..]
-        .find(['/', '?', '#'])
-        .map_or(text.len(), |length| start + length);
-    let at = start + text[start..end].rfind('@')?;
-    let colon = start + text[start..at].find(':')?;
-    Some(format!("{}:{MASK}{}", &text[..colon], &text[at..]))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! How durations, sizes and secrets are written.
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde::{
     Serializer,
     de::{self, Unexpected, Visitor},
@@ -38,6 +38,30 @@ pub fn mask<S: Serializer>(secret: &impl MaybeSecret, serializer: S) -> Result<S
     } else {
         serializer.serialize_none()
     }
+}
+
+/// `#[serde(serialize_with = "chassis::settings::mask_password")]` on a `SecretString` that is an address: only the
+/// password within it is masked.
+///
+/// # Errors
+/// Those of the serializer.
+pub fn mask_password<S: Serializer>(secret: &SecretString, serializer: S) -> Result<S::Ok, S::Error> {
+    let address = secret.expose_secret();
+    match without_password(address) {
+        Some(masked) => serializer.serialize_str(&masked),
+        None => serializer.serialize_str(address),
+    }
+}
+
+/// `scheme://user:***@host` for an address with a password.
+pub(super) fn without_password(text: &str) -> Option<String> {
+    let start = text.find("://")? + 3;
+    let end = text[start..]
+        .find(['/', '?', '#'])
+        .map_or(text.len(), |length| start + length);
+    let at = start + text[start..end].rfind('@')?;
+    let colon = start + text[start..at].find(':')?;
+    Some(format!("{}:{MASK}{}", &text[..colon], &text[at..]))
 }
 
 /// `#[serde(with = "chassis::settings::duration")]` on a `Duration`: `250ms`, `5s`, `1h 30m`.
