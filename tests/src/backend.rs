@@ -1,0 +1,70 @@
+//! What the services keep their data in: SQLite, or PostgreSQL and Redis.
+
+use anyhow::Context;
+use sqlx::{Connection as _, Executor as _, PgConnection};
+use std::{env, path::Path};
+use uuid::Uuid;
+
+/// What a stack runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// A file of its own, everything shared in process.
+    Sqlite,
+    /// A fresh database in `TEST_POSTGRES_URL`, and `TEST_REDIS_URL`.
+    Postgres,
+}
+
+impl Backend {
+    /// Those that can be tested here. What cannot is said.
+    pub fn available() -> Vec<Self> {
+        let mut all = vec![Self::Sqlite];
+        if env::var_os("TEST_POSTGRES_URL").is_some() && env::var_os("TEST_REDIS_URL").is_some() {
+            all.push(Self::Postgres);
+        } else {
+            eprintln!(
+                "LEFT OUT: PostgreSQL and Redis (TEST_POSTGRES_URL and TEST_REDIS_URL are not both set)"
+            );
+        }
+        all
+    }
+
+    /// rest-api's database, made afresh.
+    ///
+    /// # Errors
+    /// When PostgreSQL does not answer.
+    pub async fn database_url(self, directory: &Path) -> anyhow::Result<String> {
+        match self {
+            Self::Sqlite => Ok(format!("sqlite://{}", directory.join("devops-mcp.db").display())),
+            Self::Postgres => fresh_database().await,
+        }
+    }
+
+    /// The Redis to share, where there is one.
+    pub fn redis_url(self) -> Option<String> {
+        match self {
+            Self::Sqlite => None,
+            Self::Postgres => env::var("TEST_REDIS_URL").ok(),
+        }
+    }
+}
+
+async fn fresh_database() -> anyhow::Result<String> {
+    let server = env::var("TEST_POSTGRES_URL").context("TEST_POSTGRES_URL")?;
+    let name = format!("e2e_{}", Uuid::now_v7().simple());
+    let mut connection = PgConnection::connect(&server)
+        .await
+        .context("connecting to TEST_POSTGRES_URL")?;
+    connection
+        .execute(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}")))
+        .await?;
+    let (base, query) = server
+        .split_once('?')
+        .map_or((server.as_str(), None), |(b, q)| (b, Some(q)));
+    let (base, _) = base
+        .rsplit_once('/')
+        .context("TEST_POSTGRES_URL names no database")?;
+    Ok(query.map_or_else(
+        || format!("{base}/{name}"),
+        |query| format!("{base}/{name}?{query}"),
+    ))
+}

@@ -1,0 +1,412 @@
+//! The three services together.
+
+use crate::{
+    Backend, Json, Sink, logs,
+    mcp::{self, Era},
+    process::{Process, free_port},
+    raw::Raw,
+    rest::Rest,
+    scrape::Scrape,
+    wait_for,
+};
+use anyhow::Context;
+use std::{
+    collections::BTreeMap,
+    env, fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use uuid::Uuid;
+
+/// The admin token of every stack.
+pub const ADMIN_TOKEN: &str = "e2e-admin-token-0123456789abcdef";
+const SERVICE_TOKEN: &str = "e2e-service-token-0123456789abcdef";
+/// `name:base64` of 32 bytes: nothing real is ever encrypted with it.
+const CREDENTIALS_KEY: &str = "e2e:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+
+/// The names of the services.
+pub const REST_API: &str = "rest-api";
+/// The names of the services.
+pub const MCP_SERVER: &str = "mcp-server";
+/// The names of the services.
+pub const WORKER: &str = "worker";
+
+/// How to start a stack.
+pub struct Builder {
+    backend: Backend,
+    services: Vec<&'static str>,
+    otlp: Option<String>,
+    redis: Option<String>,
+    variables: Vec<(&'static str, String, String)>,
+}
+
+impl Builder {
+    /// Only these services.
+    #[must_use]
+    pub fn services(mut self, services: &[&'static str]) -> Self {
+        self.services = services.to_vec();
+        self
+    }
+
+    /// Spans go to `sink`.
+    #[must_use]
+    pub fn sink(self, sink: &Sink) -> Self {
+        self.otlp(&sink.url())
+    }
+
+    /// Spans go to the collector at `url`, be it there or not.
+    #[must_use]
+    pub fn otlp(mut self, url: &str) -> Self {
+        self.otlp = Some(url.to_owned());
+        self
+    }
+
+    /// Another Redis than the backend's.
+    #[must_use]
+    pub fn redis(mut self, url: &str) -> Self {
+        self.redis = Some(url.to_owned());
+        self
+    }
+
+    /// A setting of one service: `("worker", "OUTBOUND__ALLOW_PRIVATE", "127.0.0.0/8")`.
+    #[must_use]
+    pub fn set(mut self, service: &'static str, key: &str, value: &str) -> Self {
+        self.variables
+            .push((service, format!("DEVOPS_MCP__{key}"), value.to_owned()));
+        self
+    }
+
+    /// The worker may call servers on this host.
+    #[must_use]
+    pub fn allow_private(self) -> Self {
+        self.set(WORKER, "OUTBOUND__ALLOW_PRIVATE", "127.0.0.0/8")
+    }
+
+    /// Starts the services and waits until they see each other.
+    ///
+    /// # Errors
+    /// When one does not start; with its log.
+    pub async fn start(self) -> anyhow::Result<Stack> {
+        let mut stack = self.prepare().await?;
+        for process in &mut stack.processes {
+            process.start().await?;
+        }
+        if stack.has(MCP_SERVER) {
+            stack.wait_connected(MCP_SERVER, "rest-api").await?;
+        }
+        Ok(stack)
+    }
+
+    async fn prepare(self) -> anyhow::Result<Stack> {
+        let directory = Directory::create()?;
+        let database = self.backend.database_url(&directory.0).await?;
+        let ports: BTreeMap<&str, (u16, u16)> = [REST_API, MCP_SERVER, WORKER]
+            .into_iter()
+            .map(|name| (name, (free_port(), free_port())))
+            .collect();
+        let grpc = |name: &str| format!("http://127.0.0.1:{}", ports[name].1);
+        let mut processes = Vec::new();
+        for name in &self.services {
+            let mut own = common(name, ports[name]);
+            let mut set = |key: &str, value: &str| own.insert(format!("DEVOPS_MCP__{key}"), value.to_owned());
+            match *name {
+                REST_API => {
+                    set("DATABASE__URL", &database);
+                    set("CREDENTIALS__KEYS", CREDENTIALS_KEY);
+                    set("WORKER__URL", &grpc(WORKER));
+                }
+                _ => {
+                    set("REST_API__URL", &grpc(REST_API));
+                }
+            }
+            if let Some(url) = self
+                .redis
+                .clone()
+                .or_else(|| self.backend.redis_url())
+                .filter(|_| *name != WORKER)
+            {
+                set("REDIS__URL", &url);
+                // Stacks share a Redis, but nothing in it.
+                set("REDIS__PREFIX", &format!("{}:", directory.name()));
+            }
+            match &self.otlp {
+                Some(url) => set("MONITORING__TRACING__ENDPOINT", url),
+                None => set("MONITORING__TRACING__ENABLED", "false"),
+            };
+            for (_, key, value) in self.variables.iter().filter(|(service, _, _)| service == name) {
+                own.insert(key.clone(), value.clone());
+            }
+            processes.push(Process::new(name, &directory.0, own)?);
+        }
+        Ok(Stack {
+            processes,
+            directory,
+            ports: ports.into_iter().map(|(k, v)| (k.to_owned(), v)).collect(),
+        })
+    }
+}
+
+fn common(name: &str, (http, grpc): (u16, u16)) -> BTreeMap<String, String> {
+    let mut pairs = vec![
+        ("HTTP__ADDRESS", format!("127.0.0.1:{http}")),
+        ("ENVIRONMENT", "e2e".to_owned()),
+        ("ADMIN_TOKEN", ADMIN_TOKEN.to_owned()),
+        ("SERVICE_TOKEN", SERVICE_TOKEN.to_owned()),
+        ("MONITORING__LOGGING__FORMAT", "json".to_owned()),
+        ("SHUTDOWN__TIMEOUT", "10s".to_owned()),
+    ];
+    if name != MCP_SERVER {
+        pairs.push(("GRPC__ADDRESS", format!("127.0.0.1:{grpc}")));
+    }
+    pairs
+        .into_iter()
+        .map(|(key, value)| (format!("DEVOPS_MCP__{key}"), value))
+        .collect()
+}
+
+/// A directory that goes away with the stack, unless `E2E_KEEP` is set.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn create() -> anyhow::Result<Self> {
+        let path = env::temp_dir().join(format!("devops-mcp-e2e-{}", Uuid::now_v7().simple()));
+        fs::create_dir_all(&path)?;
+        Ok(Self(path))
+    }
+
+    fn name(&self) -> String {
+        self.0
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned()
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        if env::var_os("E2E_KEEP").is_none() {
+            // It may be gone already.
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+}
+
+/// Running services; they end when it is dropped.
+pub struct Stack {
+    // Before the directory, so that the processes end before it goes.
+    processes: Vec<Process>,
+    directory: Directory,
+    ports: BTreeMap<String, (u16, u16)>,
+}
+
+impl Stack {
+    /// All three services on `backend`, without a collector.
+    pub fn builder(backend: Backend) -> Builder {
+        let services = vec![REST_API, WORKER, MCP_SERVER];
+        Builder {
+            backend,
+            services,
+            otlp: None,
+            redis: None,
+            variables: Vec::new(),
+        }
+    }
+
+    /// Where everything of this stack lies.
+    pub fn directory(&self) -> &Path {
+        &self.directory.0
+    }
+
+    /// Whether this service is part of it.
+    pub fn has(&self, name: &str) -> bool {
+        self.processes.iter().any(|process| process.name() == name)
+    }
+
+    /// The services' names.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.processes.iter().map(Process::name)
+    }
+
+    /// A service's process.
+    ///
+    /// # Panics
+    /// When it is not part of the stack.
+    pub fn process(&self, name: &str) -> &Process {
+        self.processes
+            .iter()
+            .find(|process| process.name() == name)
+            .expect("a service of this stack")
+    }
+
+    /// A service's process, to kill and to start.
+    ///
+    /// # Panics
+    /// When it is not part of the stack.
+    pub fn process_mut(&mut self, name: &str) -> &mut Process {
+        self.processes
+            .iter_mut()
+            .find(|process| process.name() == name)
+            .expect("a service of this stack")
+    }
+
+    /// A service's HTTP address, `http://host:port`.
+    pub fn http(&self, name: &str) -> String {
+        format!("http://127.0.0.1:{}", self.ports[name].0)
+    }
+
+    /// A service's gRPC address, `http://host:port`.
+    pub fn grpc(&self, name: &str) -> String {
+        format!("http://127.0.0.1:{}", self.ports[name].1)
+    }
+
+    /// A gRPC channel to a service.
+    ///
+    /// # Errors
+    /// Never, with the addresses that are given out here.
+    pub fn channel(&self, name: &str) -> anyhow::Result<tonic::transport::Channel> {
+        Ok(tonic::transport::Endpoint::from_shared(self.grpc(name))?.connect_lazy())
+    }
+
+    /// The MCP endpoint.
+    pub fn mcp_url(&self) -> String {
+        format!("{}/mcp", self.http(MCP_SERVER))
+    }
+
+    /// A caller of the REST API.
+    pub fn rest(&self, key: &str) -> Rest {
+        Rest::new(&self.http(REST_API), Some(key))
+    }
+
+    /// A connected MCP client.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn mcp(&self, key: &str, era: Era) -> anyhow::Result<mcp::Client> {
+        mcp::connect(&self.mcp_url(), key, era)
+            .await
+            .with_context(|| format!("connecting in the {era:?} era"))
+    }
+
+    /// A client that speaks MCP by hand.
+    pub fn raw(&self, key: &str) -> Raw {
+        Raw::new(&self.mcp_url(), Some(key))
+    }
+
+    /// Runs a sub-command of rest-api against this stack's database.
+    ///
+    /// # Errors
+    /// When it fails; with what it said.
+    pub async fn admin(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let mut command = tokio::process::Command::from(self.process(REST_API).command());
+        let output = command.args(arguments).output().await?;
+        let (out, err) = (
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr),
+        );
+        anyhow::ensure!(
+            output.status.success(),
+            "rest-api {arguments:?} failed: {out}{err}"
+        );
+        Ok(out.into_owned())
+    }
+
+    /// Makes a tenant, and a key with these scopes (`all`: every one).
+    ///
+    /// # Errors
+    /// When rest-api refuses.
+    pub async fn tenant(&self, name: &str, scopes: &str) -> anyhow::Result<String> {
+        self.admin(&["tenants", "create", name]).await?;
+        self.key(name, scopes).await
+    }
+
+    /// Makes a key for a tenant that there is.
+    ///
+    /// # Errors
+    /// When rest-api refuses.
+    pub async fn key(&self, tenant: &str, scopes: &str) -> anyhow::Result<String> {
+        let out = self
+            .admin(&[
+                "keys", "create", "--json", "--tenant", tenant, "--name", "e2e", "--scopes", scopes,
+            ])
+            .await?;
+        let key: Json = serde_json::from_str(&out)?;
+        Ok(key["secret"]
+            .as_str()
+            .context("a key without a secret")?
+            .to_owned())
+    }
+
+    /// What a service exposes at `/metrics`.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn metrics(&self, name: &str) -> anyhow::Result<Scrape> {
+        let url = format!("{}/metrics", self.http(name));
+        let answer = crate::http_client().get(url).send().await?.error_for_status()?;
+        Scrape::parse(&answer.text().await?)
+    }
+
+    /// Waits until a metric of `name` satisfies `enough`.
+    ///
+    /// # Errors
+    /// When it does not within 10 s.
+    pub async fn wait_metric(
+        &self,
+        name: &str,
+        metric: &str,
+        labels: &[(&str, &str)],
+        enough: impl Fn(f64) -> bool,
+    ) -> anyhow::Result<f64> {
+        wait_for(
+            &format!("{metric}{labels:?} of {name}"),
+            Duration::from_secs(10),
+            async || {
+                let value = self.metrics(name).await.ok()?.sum(metric, labels);
+                enough(value).then_some(value)
+            },
+        )
+        .await
+    }
+
+    /// What a service says of itself at `/readyz`.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn readyz(&self, name: &str) -> anyhow::Result<Json> {
+        let answer = crate::http_client()
+            .get(format!("{}/readyz", self.http(name)))
+            .send()
+            .await?;
+        Ok(serde_json::from_str(&answer.text().await?)?)
+    }
+
+    /// Waits until `name` sees its `dependency`.
+    ///
+    /// # Errors
+    /// When it does not within 10 s.
+    pub async fn wait_connected(&self, name: &str, dependency: &str) -> anyhow::Result<()> {
+        let labels = [("dependency", dependency)];
+        self.wait_metric(name, "dependency_up", &labels, |up| up == 1.0)
+            .await
+            .map(drop)
+    }
+
+    /// A service's log lines so far.
+    pub fn logs(&self, name: &str) -> Vec<Json> {
+        logs::parse(&self.process(name).log()).0
+    }
+
+    /// Waits for a log line.
+    ///
+    /// # Errors
+    /// When it does not come within 5 s.
+    pub async fn wait_log(&self, name: &str, matches: impl Fn(&Json) -> bool) -> anyhow::Result<Json> {
+        wait_for(
+            &format!("a log line of {name}"),
+            Duration::from_secs(5),
+            async || self.logs(name).into_iter().find(|line| matches(line)),
+        )
+        .await
+    }
+}

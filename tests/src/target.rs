@@ -1,0 +1,166 @@
+//! An HTTP server that tools are pointed at; it keeps what it was asked and misbehaves on demand.
+
+use crate::Json;
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    extract::{Path, State},
+    http::{HeaderMap, Method, StatusCode, Uri, header},
+    response::{IntoResponse, Response},
+    routing::any,
+};
+use serde_json::json;
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::{net::TcpListener, task::JoinHandle};
+
+/// A request that arrived.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// Its method.
+    pub method: Method,
+    /// Path and query, as they were sent.
+    pub uri: String,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: String,
+    /// Whether the answer was sent; false while the request is held, or when the caller left.
+    pub answered: bool,
+}
+
+impl Seen {
+    /// A header, empty where there is none.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
+    }
+}
+
+type Log = Arc<Mutex<Vec<Seen>>>;
+
+/// The server; stops when dropped. `/echo/…` answers what it was sent, `/slow/{ms}` waits, `/big/{bytes}` answers
+/// that much, `/status/{code}` answers so, `/redirect?to=URL` redirects.
+pub struct Target {
+    log: Log,
+    address: SocketAddr,
+    server: JoinHandle<()>,
+}
+
+impl Target {
+    /// Starts one on a free port of 127.0.0.1.
+    ///
+    /// # Errors
+    /// When there is no port.
+    pub async fn start() -> anyhow::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        let log = Log::default();
+        let routes = Router::new()
+            .route("/slow/{ms}", any(slow))
+            .route("/big/{bytes}", any(big))
+            .route("/status/{code}", any(status))
+            .route("/redirect", any(redirect))
+            .fallback(echo)
+            .with_state(log.clone());
+        let server = tokio::spawn(async move {
+            if let Err(error) = axum::serve(listener, routes).await {
+                eprintln!("the target ended: {error}");
+            }
+        });
+        Ok(Self { log, address, server })
+    }
+
+    /// A URL of this server.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// Everything that has arrived.
+    pub fn seen(&self) -> Vec<Seen> {
+        lock(&self.log).clone()
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+fn lock(log: &Log) -> std::sync::MutexGuard<'_, Vec<Seen>> {
+    log.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn note(log: &Log, method: Method, uri: &Uri, headers: HeaderMap, body: &Bytes) -> usize {
+    let mut log = lock(log);
+    let body = String::from_utf8_lossy(body).into_owned();
+    log.push(Seen {
+        method,
+        uri: uri.to_string(),
+        headers,
+        body,
+        answered: false,
+    });
+    log.len() - 1
+}
+
+fn answered(log: &Log, at: usize) {
+    lock(log)[at].answered = true;
+}
+
+async fn echo(State(log): State<Log>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
+    let sent = String::from_utf8_lossy(&body).into_owned();
+    let answer: Json = json!({ "method": method.as_str(), "uri": uri.to_string(), "body": sent });
+    let at = note(&log, method, &uri, headers, &body);
+    answered(&log, at);
+    axum::Json(answer).into_response()
+}
+
+async fn slow(
+    State(log): State<Log>,
+    Path(ms): Path<u64>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let at = note(&log, method, &uri, headers, &body);
+    tokio::time::sleep(Duration::from_millis(ms)).await;
+    answered(&log, at);
+    axum::Json(json!({ "waited_ms": ms })).into_response()
+}
+
+async fn big(State(log): State<Log>, Path(bytes): Path<usize>, method: Method, uri: Uri) -> Response {
+    let at = note(&log, method, &uri, HeaderMap::new(), &Bytes::new());
+    answered(&log, at);
+    Body::from("x".repeat(bytes)).into_response()
+}
+
+async fn status(State(log): State<Log>, Path(code): Path<u16>, method: Method, uri: Uri) -> Response {
+    let at = note(&log, method, &uri, HeaderMap::new(), &Bytes::new());
+    answered(&log, at);
+    let status = StatusCode::from_u16(code).unwrap_or(StatusCode::IM_A_TEAPOT);
+    (status, axum::Json(json!({ "code": code }))).into_response()
+}
+
+async fn redirect(State(log): State<Log>, method: Method, uri: Uri) -> Response {
+    let at = note(&log, method, &uri, HeaderMap::new(), &Bytes::new());
+    answered(&log, at);
+    let to = uri
+        .query()
+        .and_then(|query| query.strip_prefix("to="))
+        .unwrap_or("/")
+        .to_owned();
+    (StatusCode::FOUND, [(header::LOCATION, to)]).into_response()
+}

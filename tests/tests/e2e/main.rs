@@ -1,0 +1,36 @@
+//! The real services, driven by real clients: one module a topic.
+//!
+//! Run by `cargo xtask test`, or by `cargo build --workspace --bins && cargo test -p e2e`. Each test has services and
+//! a database of its own; most run on SQLite and, where `TEST_POSTGRES_URL` and `TEST_REDIS_URL` name servers, on
+//! PostgreSQL and Redis too. `E2E_KEEP=1` leaves their directories behind.
+
+mod contexts_mcp;
+mod contexts_rest;
+mod failures;
+mod keys;
+mod lifecycle;
+mod metrics;
+mod rejections;
+mod tools;
+mod trace_chain;
+
+use e2e::{Backend, Json, Stack, rest::Rest};
+
+/// A test may fail in any way.
+type Outcome = anyhow::Result<()>;
+
+/// A stack of rest-api alone, with a tenant's caller that may do everything.
+async fn rest_api(backend: Backend) -> anyhow::Result<(Stack, Rest)> {
+    let stack = Stack::builder(backend)
+        .services(&[e2e::stack::REST_API])
+        .start()
+        .await?;
+    let key = stack.tenant("acme", "all").await?;
+    let rest = stack.rest(&key);
+    Ok((stack, rest))
+}
+
+/// A member of a JSON object as text.
+fn text<'a>(value: &'a Json, member: &str) -> &'a str {
+    value[member].as_str().unwrap_or_default()
+}
