@@ -4,6 +4,7 @@ use crate::{
     App, Args, Configuration, DECLARATIONS, Host, Readiness, Service, Tasks, readiness::Phase, settings,
 };
 use anyhow::{Context, anyhow, bail};
+use axum::Router;
 use serde::Serialize;
 use std::{
     net::SocketAddr,
@@ -19,6 +20,7 @@ use tokio::{
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
+use tower::layer::util::Identity;
 
 /// The whole of a service's `main`: reads the command line (`--config`, `--print-config`, `--help`, `--version`), then [`serve`]s.
 pub fn main<S: Service>() -> ExitCode {
@@ -184,10 +186,14 @@ pub async fn start<S: Service>(
         shutdown: CancellationToken::new(),
     };
     let App {
-        http: api,
+        http: mut api,
         grpc: routes,
         admin,
     } = S::build(service, &host).await?;
+    if !api.has_routes() {
+        // Whoever knocks at a service without an API is told so as everywhere else.
+        api = crate::http::stack(Router::new(), Identity::new(), &host.common.http);
+    }
 
     let http_address = http.local_addr().context("the HTTP socket has no address")?;
     let mut servers = JoinSet::new();
