@@ -46,6 +46,20 @@ pub enum Refused {
 }
 
 impl Refused {
+    /// Every reason there is.
+    pub const ALL: [Self; 10] = [
+        Self::Unspecified,
+        Self::Loopback,
+        Self::Private,
+        Self::LinkLocal,
+        Self::Shared,
+        Self::Metadata,
+        Self::Multicast,
+        Self::Documentation,
+        Self::Benchmarking,
+        Self::Reserved,
+    ];
+
     /// The word in the metric's label.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -39,6 +39,7 @@ impl chassis::Service for Worker {
     async fn build(settings: Settings, host: &Host) -> anyhow::Result<App> {
         // For the clients of tools; somebody else in the process may have done it.
         let _ = rustls::crypto::ring::default_provider().install_default();
+        metrics::announce();
         let runner = Runner::new(&settings, &host.common.shutdown, host.shutdown.clone())?;
         let channel = chassis::grpc::channel(host, "rest-api", &settings.rest_api.url, &Default::default())?;
         jobs::start(&settings.jobs, host, &channel);

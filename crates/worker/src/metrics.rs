@@ -26,3 +26,13 @@ telemetry::metrics! {
     /// Rows that scheduled jobs changed or deleted.
     pub static JOB_ROWS: Counter["job"] = "worker_job_rows_total";
 }
+
+/// Shows the metrics whose labels are known before they have counted anything, so that "none" is told from "unknown".
+pub(crate) fn announce() {
+    RUNS_IN_FLIGHT.set(0, []);
+    SLOTS_WAITING.set(0, []);
+    OVERLOADED.add(0, []);
+    for reason in crate::guard::Refused::ALL {
+        GUARD_REFUSALS.add(0, [reason.as_str()]);
+    }
+}

@@ -10,6 +10,7 @@ use crate::{
 };
 use chassis::settings::Shutdown;
 use domain::execution::{ExecutionStatus, Outcome};
+use opentelemetry::Context;
 use serde_json::Value;
 use std::{
     sync::Arc,
@@ -109,6 +110,8 @@ impl Runner {
 struct Account<'a> {
     call: &'a Call,
     started: Instant,
+    /// For the log line of a run that is dropped, which happens outside of its request.
+    context: Context,
     closed: bool,
 }
 
@@ -117,6 +120,7 @@ impl<'a> Account<'a> {
         Self {
             call,
             started: Instant::now(),
+            context: telemetry::context::current(),
             closed: false,
         }
     }
@@ -153,6 +157,7 @@ impl<'a> Account<'a> {
 impl Drop for Account<'_> {
     fn drop(&mut self) {
         if !self.closed {
+            let _request = self.context.clone().attach();
             let status = Code::Cancelled.status(self.call.may_have_acted());
             self.write(status, Some(Code::Cancelled.as_str()));
         }

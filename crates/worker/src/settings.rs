@@ -3,8 +3,8 @@
 use chassis::Common;
 use chassis::settings::Invalid;
 use ipnet::IpNet;
-use serde::{Deserialize, Serialize};
-use std::time::Duration;
+use serde::{Deserialize, Deserializer, Serialize, de::Error};
+use std::{net::IpAddr, time::Duration};
 
 /// The most that `outbound.max_response_bytes` may be: with JSON's escapes and the copies on the way, an answer must
 /// stay below gRPC's 4 MiB.
@@ -46,6 +46,7 @@ impl Default for RestApi {
 pub struct Outbound {
     /// Networks outside of the public Internet that tools may call, e.g. `10.20.0.0/16`. A cloud's metadata address
     /// is opened only by itself, e.g. `169.254.169.254/32`.
+    #[serde(deserialize_with = "networks")]
     pub allow_private: Vec<IpNet>,
     /// The largest answer, in bytes.
     #[serde(with = "chassis::settings::size")]
@@ -77,6 +78,18 @@ impl Default for Outbound {
             user_agent: concat!("devops-mcp/", env!("CARGO_PKG_VERSION")).to_owned(),
         }
     }
+}
+
+/// Networks, or single addresses.
+fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
+    let network = |text: &String| {
+        let parsed = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+        parsed.map_err(|_| D::Error::custom(format!("expected networks such as 10.20.0.0/16, found {text}")))
+    };
+    Vec::<String>::deserialize(deserializer)?
+        .iter()
+        .map(network)
+        .collect()
 }
 
 /// How many runs go on at once.
@@ -199,5 +212,30 @@ impl chassis::Settings for Settings {
             expect(!duration.is_zero(), key, "a duration above zero")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_and_single_addresses_are_read() {
+        let read =
+            |text: &str| serde_json::from_value::<Outbound>(serde_json::json!({ "allow_private": [text] }));
+        assert_eq!(
+            read("10.0.0.7").unwrap().allow_private,
+            ["10.0.0.7/32".parse().unwrap()]
+        );
+        assert_eq!(
+            read("fd00::/8").unwrap().allow_private,
+            ["fd00::/8".parse().unwrap()]
+        );
+        assert!(
+            read("10.0.0")
+                .unwrap_err()
+                .to_string()
+                .starts_with("expected networks such as 10.20.0.0/16")
+        );
     }
 }

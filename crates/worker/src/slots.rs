@@ -13,6 +13,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
+use telemetry::metrics::{Gauge, GaugeHandle};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Hands out slots. Cheap to clone.
@@ -148,18 +149,19 @@ fn closed() -> Failure {
 
 /// Counts itself in a gauge while it lives.
 #[derive(Debug)]
-struct Counted(&'static telemetry::metrics::Gauge<0>);
+struct Counted(GaugeHandle);
 
 impl Counted {
-    fn new(gauge: &'static telemetry::metrics::Gauge<0>) -> Self {
-        gauge.add(1, []);
+    fn new(gauge: &Gauge<0>) -> Self {
+        let gauge = gauge.with([]);
+        gauge.add(1);
         Self(gauge)
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.sub(1, []);
+        self.0.sub(1);
     }
 }
 

@@ -1,4 +1,6 @@
 //! The worker against real sockets: endpoints that answer, redirect, stall and break off.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+
 mod runs;
 mod service;
