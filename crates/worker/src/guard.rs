@@ -237,7 +237,7 @@ fn embedded(ip: Ipv6Addr) -> Option<[Option<Ipv4Addr>; 2]> {
         [0, 0, 0, 0, 0, 0, 0, 0 | 1] => None,
         // IPv4-compatible and IPv4-translated.
         [0, 0, 0, 0, 0, 0, a, b] | [0, 0, 0, 0, 0xffff, 0, a, b] => Some([v4(a, b), None]),
-        // NAT64, well-known prefix and the one for local use.
+        // NAT64.
         [0x64, 0xff9b, 0, 0, 0, 0, a, b] => Some([v4(a, b), None]),
         // 6to4.
         [0x2002, a, b, ..] => Some([v4(a, b), None]),
