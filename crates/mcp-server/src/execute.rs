@@ -57,7 +57,7 @@ pub(crate) async fn run(
         let event = events.message().await.map_err(|status| unknown(ended(status, began)))?;
         match event.and_then(|event| event.event) {
             Some(Event::Progress(progress)) => reporter.report(progress).await,
-            Some(Event::Execution(execution)) => return result(execution, results),
+            Some(Event::Execution(execution)) => return result(&execution, results),
             None => return Err(Error::Lost),
         }
         began = true;
@@ -85,13 +85,13 @@ impl Reporter<'_> {
     }
 }
 
-fn result(execution: Execution, results: &Results) -> Result<CallToolResult> {
+fn result(execution: &Execution, results: &Results) -> Result<CallToolResult> {
     let status: ExecutionStatus = execution.status.parse().map_err(Error::internal)?;
     let about = json!({"id": execution.id, "status": execution.status, "attempts": execution.attempts});
     let mut result = if status == ExecutionStatus::Succeeded {
-        succeeded(&execution, results)?
+        succeeded(execution, results)?
     } else {
-        failed(&execution, results)?
+        failed(execution, results)?
     };
     let mut meta = MetaObject::new();
     meta.insert(EXECUTION.to_owned(), about);
@@ -164,7 +164,7 @@ mod tests {
     fn results_keep_their_shape_and_scalars_get_one() {
         let results = Results::default();
         let shown = |text| {
-            let result = result(execution("succeeded", Some(text), None), &results).expect("a result");
+            let result = result(&execution("succeeded", Some(text), None), &results).expect("a result");
             assert_eq!(result.is_error, Some(false));
             result.structured_content.expect("structure")
         };
@@ -175,7 +175,7 @@ mod tests {
     #[test]
     fn failures_are_for_the_agent_with_a_stable_code() {
         let failed = execution("failed", Some(r#"{"status":500}"#), Some("http_status"));
-        let result = result(failed, &Results::default()).expect("a result");
+        let result = result(&failed, &Results::default()).expect("a result");
         assert_eq!(result.is_error, Some(true));
         let value = result.structured_content.expect("structure");
         assert_eq!((&value["error"]["code"], &value["result"]["status"]), (&json!("http_status"), &json!(500)));
@@ -186,7 +186,7 @@ mod tests {
     fn too_large_a_result_is_cut_and_says_where_the_rest_is() {
         let results = Results { default_bytes: 1024, max_bytes: 1024 };
         let text = json!("é".repeat(5000)).to_string();
-        let value = result(execution("succeeded", Some(&text), None), &results)
+        let value = result(&execution("succeeded", Some(&text), None), &results)
             .expect("a result")
             .structured_content
             .expect("structure");

@@ -9,7 +9,7 @@ use crate::{
     settings,
 };
 use axum::{
-    body::Body,
+    body::{Body, to_bytes},
     extract::{Request, State},
     response::Response,
 };
@@ -87,13 +87,19 @@ impl Tenants {
 }
 
 /// Serves one HTTP request to `/mcp`. It has been authenticated.
-pub(crate) async fn serve(State(tenants): State<Arc<Tenants>>, mut request: Request) -> Response {
+pub(crate) async fn serve(State(tenants): State<Arc<Tenants>>, request: Request) -> Response {
     let Some(caller) = request.extensions().get::<Arc<Caller>>() else {
         tracing::error!("a request to /mcp without a caller");
         return refusal::refuse(Problem::internal());
     };
     let tenant = tenants.of(caller.principal.tenant_id);
-    request.extensions_mut().insert(Ambient(telemetry::context::current()));
-    let response = tenant.mcp.handle(request).await.map(Body::new);
-    refusal::explained(response, tenants.config.max_request_body_bytes).await
+    let (mut parts, body) = request.into_parts();
+    // The SDK reads all of it anyway; read here, it is known whether a body that the SDK refuses was JSON at all.
+    let body = match to_bytes(body, tenants.config.max_request_body_bytes).await {
+        Ok(body) => body,
+        Err(error) => return refusal::unread(&error, tenants.config.max_request_body_bytes),
+    };
+    parts.extensions.insert(Ambient(telemetry::context::current()));
+    let response = tenant.mcp.handle(Request::from_parts(parts, Body::from(body.clone()))).await;
+    refusal::explained(response.map(Body::new), &body).await
 }

@@ -1,0 +1,297 @@
+//! rest-api's gRPC, from memory: two tenants' keys, their contexts, a catalogue that changes, and three tools.
+
+use domain::{ApiKeyId, Principal, Scopes, TenantId, api_key::Secret};
+use futures_util::{Stream, StreamExt};
+use parking_lot::Mutex;
+use proto::v1::{
+    self, catalogue_event::Event, catalogue_server, contexts_server, executions_server, identity_server,
+    run_execution_event,
+};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+use tokio::sync::{broadcast, watch};
+use tokio_stream::wrappers::{BroadcastStream, TcpListenerStream};
+use tonic::{Request, Response, Status, metadata::MetadataMap, metadata::MetadataValue};
+
+pub(crate) const SERVICE_TOKEN: &str = "between-services";
+
+#[derive(Clone)]
+pub(crate) struct Fake(Arc<State>);
+
+pub(crate) struct State {
+    keys: Mutex<BTreeMap<String, Principal>>,
+    contexts: Mutex<BTreeMap<String, (v1::Context, Vec<v1::ContextItem>)>>,
+    tools: Mutex<Vec<v1::Tool>>,
+    events: broadcast::Sender<v1::CatalogueEvent>,
+    down: watch::Sender<bool>,
+    pub(crate) asked_who: AtomicUsize,
+    pub(crate) run_dropped: AtomicBool,
+    pub(crate) traceparent: Mutex<Option<String>>,
+}
+
+impl std::ops::Deref for Fake {
+    type Target = State;
+    fn deref(&self) -> &State {
+        &self.0
+    }
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+type Events<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+fn refused(code: tonic::Code, stable: &'static str, message: &str) -> Status {
+    let mut status = Status::new(code, message);
+    status.metadata_mut().insert(proto::CODE_KEY, MetadataValue::from_static(stable));
+    status
+}
+
+fn not_found() -> Status {
+    refused(tonic::Code::NotFound, "not_found", "no such context")
+}
+
+impl Fake {
+    /// Serves on `address`, or on a free port.
+    pub(crate) async fn start() -> (Self, SocketAddr) {
+        let fake = Self(Arc::new(State {
+            keys: Mutex::default(),
+            contexts: Mutex::default(),
+            tools: Mutex::default(),
+            events: broadcast::Sender::new(64),
+            down: watch::Sender::new(false),
+            asked_who: AtomicUsize::new(0),
+            run_dropped: AtomicBool::new(false),
+            traceparent: Mutex::default(),
+        }));
+        let address = fake.serve(SocketAddr::from(([127, 0, 0, 1], 0))).await;
+        (fake, address)
+    }
+
+    pub(crate) async fn serve(&self, address: SocketAddr) -> SocketAddr {
+        let listener = tokio::net::TcpListener::bind(address).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        self.down.send_replace(false);
+        let mut down = self.down.subscribe();
+        let server = tonic::transport::Server::builder()
+            .add_service(identity_server::IdentityServer::new(self.clone()))
+            .add_service(contexts_server::ContextsServer::new(self.clone()))
+            .add_service(catalogue_server::CatalogueServer::new(self.clone()))
+            .add_service(executions_server::ExecutionsServer::new(self.clone()))
+            .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async move {
+                let _ = down.wait_for(|down| *down).await;
+            });
+        tokio::spawn(server);
+        address
+    }
+
+    /// Ends every stream and stops listening.
+    pub(crate) async fn stop(&self, address: SocketAddr) {
+        self.down.send_replace(true);
+        while tokio::net::TcpStream::connect(address).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    pub(crate) fn key(&self, tenant: TenantId, scopes: &str) -> String {
+        let secret = Secret::generate().expose().to_owned();
+        let scopes: Scopes = scopes.parse().unwrap();
+        let name = format!("tenant-{}", &tenant.to_string()[24..]);
+        let principal =
+            Principal { tenant_id: tenant, tenant: name, key_id: ApiKeyId::new(), key_name: "k".into(), scopes };
+        self.keys.lock().insert(secret.clone(), principal);
+        secret
+    }
+
+    pub(crate) fn revoke(&self, key: &str) {
+        self.keys.lock().remove(key);
+    }
+
+    pub(crate) fn register(&self, tenant: TenantId, name: &str) {
+        let tool = v1::Tool {
+            id: domain::ToolId::new().to_string(),
+            tenant_id: tenant.to_string(),
+            name: name.into(),
+            description: format!("the tool {name}"),
+            input_schema_json: r#"{"type":"object"}"#.into(),
+            read_only: true,
+            ..Default::default()
+        };
+        self.tools.lock().push(tool.clone());
+        let _ = self.events.send(v1::CatalogueEvent { event: Some(Event::Upserted(tool)) });
+    }
+
+    fn caller(&self, metadata: &MetadataMap) -> Result<Principal, Status> {
+        let secret = chassis::grpc::bearer(metadata).unwrap_or_default();
+        let known = self.keys.lock().get(secret).cloned();
+        known.ok_or_else(|| refused(tonic::Code::Unauthenticated, "invalid_key", "the API key is not valid"))
+    }
+
+    fn context(&self, metadata: &MetadataMap, id: &str) -> Result<(v1::Context, Vec<v1::ContextItem>), Status> {
+        let tenant = self.caller(metadata)?.tenant_id.to_string();
+        let contexts = self.contexts.lock();
+        contexts.get(id).filter(|(context, _)| context.tenant_id == tenant).cloned().ok_or_else(not_found)
+    }
+}
+
+#[tonic::async_trait]
+impl identity_server::Identity for Fake {
+    async fn who_am_i(&self, request: Request<v1::WhoAmIRequest>) -> Answer<v1::WhoAmIResponse> {
+        self.asked_who.fetch_add(1, Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let principal = self.caller(request.metadata())?;
+        Ok(Response::new(v1::WhoAmIResponse { principal: Some((&principal).into()), valid_for_ms: 60_000 }))
+    }
+}
+
+#[tonic::async_trait]
+impl contexts_server::Contexts for Fake {
+    async fn create(&self, request: Request<v1::CreateContextRequest>) -> Answer<v1::Context> {
+        let traceparent = request.metadata().get("traceparent").and_then(|v| v.to_str().ok()).map(str::to_owned);
+        *self.traceparent.lock() = traceparent;
+        let tenant = self.caller(request.metadata())?.tenant_id.to_string();
+        let new = request.into_inner();
+        let now = Some(prost_types::Timestamp { seconds: 1_800_000_000, nanos: 0 });
+        let context = v1::Context {
+            id: domain::ContextId::new().to_string(),
+            tenant_id: tenant,
+            name: new.name,
+            r#type: "manual".into(),
+            metadata_json: new.metadata_json,
+            status: "active".into(),
+            version: 1,
+            item_count: new.items.len() as i64,
+            created_at: now,
+            updated_at: now,
+            ..Default::default()
+        };
+        let item = |(i, item): (usize, v1::NewItem)| v1::ContextItem {
+            sequence: i as i64 + 1,
+            role: item.role,
+            content: item.content,
+            created_at: now,
+            ..Default::default()
+        };
+        let items = new.items.into_iter().enumerate().map(item).collect();
+        self.contexts.lock().insert(context.id.clone(), (context.clone(), items));
+        Ok(Response::new(context))
+    }
+
+    async fn get(&self, request: Request<v1::GetContextRequest>) -> Answer<v1::Context> {
+        Ok(Response::new(self.context(request.metadata(), &request.get_ref().id)?.0))
+    }
+
+    async fn list(&self, request: Request<v1::ListContextsRequest>) -> Answer<v1::ListContextsResponse> {
+        let tenant = self.caller(request.metadata())?.tenant_id.to_string();
+        let contexts = self.contexts.lock();
+        let contexts = contexts.values().map(|(c, _)| c.clone()).filter(|c| c.tenant_id == tenant).collect();
+        Ok(Response::new(v1::ListContextsResponse { contexts, next_cursor: String::new() }))
+    }
+
+    async fn update(&self, _: Request<v1::UpdateContextRequest>) -> Answer<v1::Context> {
+        Err(Status::internal("a secret of the database"))
+    }
+
+    async fn delete(&self, request: Request<v1::DeleteContextRequest>) -> Answer<v1::DeleteContextResponse> {
+        let (context, _) = self.context(request.metadata(), &request.get_ref().id)?;
+        self.contexts.lock().remove(&context.id);
+        Ok(Response::new(v1::DeleteContextResponse {}))
+    }
+
+    async fn append(&self, _: Request<v1::AppendItemsRequest>) -> Answer<v1::AppendItemsResponse> {
+        Err(refused(tonic::Code::OutOfRange, "too_large", "an item is larger than 1048576 bytes"))
+    }
+
+    async fn list_items(&self, request: Request<v1::ListItemsRequest>) -> Answer<v1::ListItemsResponse> {
+        let (_, items) = self.context(request.metadata(), &request.get_ref().id)?;
+        Ok(Response::new(v1::ListItemsResponse { items, next_cursor: String::new() }))
+    }
+
+    async fn search(&self, request: Request<v1::SearchContextsRequest>) -> Answer<v1::SearchContextsResponse> {
+        let tenant = self.caller(request.metadata())?.tenant_id.to_string();
+        let query = request.into_inner().query;
+        let contexts = self.contexts.lock();
+        let hits = contexts.values().filter(|(context, _)| context.tenant_id == tenant).filter_map(|(context, items)| {
+            let item = items.iter().find(|item| item.content.contains(&query))?;
+            let snippet = format!("<mark>{query}</mark>");
+            Some(v1::SearchHit { context: Some(context.clone()), sequence: item.sequence, snippet, score: 1.0 })
+        });
+        Ok(Response::new(v1::SearchContextsResponse { hits: hits.collect(), truncated: false }))
+    }
+}
+
+#[tonic::async_trait]
+impl catalogue_server::Catalogue for Fake {
+    type WatchStream = Events<v1::CatalogueEvent>;
+
+    async fn watch(&self, request: Request<v1::WatchCatalogueRequest>) -> Answer<Self::WatchStream> {
+        let token = secrecy::SecretString::from(SERVICE_TOKEN);
+        chassis::grpc::require_service_token(request.metadata(), Some(&token))?;
+        let tools = self.tools.lock();
+        let changes = BroadcastStream::new(self.events.subscribe()).filter_map(async |event| event.ok());
+        let mut first: Vec<_> = tools.iter().cloned().map(Event::Upserted).collect();
+        first.push(Event::Synced(v1::Synced {}));
+        let first = first.into_iter().map(|event| v1::CatalogueEvent { event: Some(event) });
+        let mut down = self.down.subscribe();
+        let until = async move {
+            let _ = down.wait_for(|down| *down).await;
+        };
+        let events = futures_util::stream::iter(first).chain(changes).map(Ok);
+        Ok(Response::new(Box::pin(events.take_until(Box::pin(until)))))
+    }
+}
+
+/// Notes that a run's stream was dropped before its end.
+struct Dropped(Fake);
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        self.0.run_dropped.store(true, Ordering::SeqCst);
+    }
+}
+
+#[tonic::async_trait]
+impl executions_server::Executions for Fake {
+    type RunStream = Events<v1::RunExecutionEvent>;
+
+    async fn run(&self, request: Request<v1::RunExecutionRequest>) -> Answer<Self::RunStream> {
+        let tenant = self.caller(request.metadata())?.tenant_id.to_string();
+        let run = request.into_inner();
+        if !self.tools.lock().iter().any(|tool| tool.tenant_id == tenant && tool.name == run.tool) {
+            return Err(refused(tonic::Code::NotFound, "not_found", "no such tool"));
+        }
+        let fake = self.clone();
+        let progress = |progress, message: &str| v1::RunExecutionEvent {
+            event: Some(run_execution_event::Event::Progress(v1::Progress {
+                progress,
+                total: Some(2.0),
+                message: message.into(),
+            })),
+        };
+        let events = async_stream::stream! {
+            yield Ok(progress(1.0, "half"));
+            if run.tool == "slow" {
+                let _dropped = Dropped(fake);
+                std::future::pending::<()>().await;
+            }
+            yield Ok(progress(2.0, "done"));
+            let failed = run.tool == "boom";
+            yield Ok(v1::RunExecutionEvent { event: Some(run_execution_event::Event::Execution(v1::Execution {
+                id: "e-1".into(),
+                tool: run.tool,
+                status: if failed { "failed" } else { "succeeded" }.into(),
+                result_json: (!failed).then_some(run.arguments_json),
+                error: failed.then(|| v1::ExecutionError { code: "http_status".into(), message: "it answered 500".into() }),
+                attempts: 1,
+                ..Default::default()
+            })) });
+        };
+        Ok(Response::new(Box::pin(events)))
+    }
+}
