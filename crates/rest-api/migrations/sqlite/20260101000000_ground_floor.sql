@@ -106,7 +106,6 @@ CREATE TABLE tools (
     UNIQUE (tenant_id, name)
 ) STRICT;
 CREATE INDEX tools_by_revision ON tools (revision);
-CREATE INDEX tools_by_credentials_key ON tools (credentials_key_id, id) WHERE credentials_key_id IS NOT NULL;
 
 -- Removed tools, so that a watch can tell; forgotten after a while.
 CREATE TABLE removed_tools (

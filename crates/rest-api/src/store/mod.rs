@@ -1,4 +1,4 @@
-//! The database: one trait, two implementations, one contract (`tests/store_contract.rs` runs on both).
+//! The database: one trait, two implementations, one contract (`tests/store_contract` runs on both).
 //!
 //! Every method that touches a tenant's rows takes the tenant first and never sees another's: a row of another
 //! tenant is [`StoreError::NotFound`], exactly as one that does not exist.

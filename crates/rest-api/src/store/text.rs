@@ -226,7 +226,7 @@ mod tests {
             shown("full disk, Disk full", "\"disk full\""),
             "full disk, <mark>Disk</mark> <mark>full</mark>"
         );
-        let long = format!("{} needle {}", "hay ".repeat(500), "straw ".repeat(500));
+        let long = format!("{}needle {}", "hay ".repeat(500), "straw ".repeat(500));
         let cut = shown(&long, "needle");
         assert!(
             cut.starts_with("…hay")

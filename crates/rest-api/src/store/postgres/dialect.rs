@@ -72,7 +72,10 @@ pub(crate) fn connect(settings: &DatabaseSettings) -> Result<SqlStore> {
             })
         })
         .connect_lazy_with(options);
-    Ok(SqlStore { read: pool.clone(), write: pool })
+    Ok(SqlStore {
+        read: pool.clone(),
+        write: pool,
+    })
 }
 
 /// The pool.
@@ -91,7 +94,10 @@ pub(crate) async fn migrate(store: &SqlStore) -> Result<()> {
     let mut migrator: Migrator = sqlx::migrate!("migrations/postgres");
     migrator.set_ignore_missing(true);
     let options = PgConnectOptions::clone(&store.write.connect_options());
-    let mut connection = options.options([("statement_timeout", 0)]).connect().await?;
+    let patience = store.write.options().get_acquire_timeout();
+    let connecting = options.options([("statement_timeout", 0)]);
+    let connecting = tokio::time::timeout(patience, connecting.connect());
+    let mut connection = connecting.await.map_err(|_| sqlx::Error::PoolTimedOut)??;
     migrator.run_direct(None, &mut connection, false).await?;
     Ok(connection.close().await?)
 }

@@ -56,12 +56,10 @@ const GET: Statement = Statement::new(
 );
 const REVOKE: Statement = Statement::new(
     "api_keys.revoke",
-    concat!(
-        "UPDATE api_keys AS k
-         SET revoked_at = CASE WHEN revoked_at IS NULL OR revoked_at > $3 THEN $3 ELSE revoked_at END
-         WHERE id = $1 AND tenant_id = $2
-         RETURNING id, tenant_id, name, prefix, scopes, created_at, last_used_at, expires_at, revoked_at"
-    ),
+    "UPDATE api_keys
+     SET revoked_at = CASE WHEN revoked_at IS NULL OR revoked_at > $3 THEN $3 ELSE revoked_at END
+     WHERE id = $1 AND tenant_id = $2
+     RETURNING id, tenant_id, name, prefix, scopes, created_at, last_used_at, expires_at, revoked_at",
 );
 const COUNT_ACTIVE: Statement = Statement::new(
     "api_keys.count_active",

@@ -32,7 +32,8 @@ pub(super) async fn search(
     let call = call
         .bind(filter.status.map(ContextStatus::as_str))
         .bind(i64::from(limit));
-    let hits = call.all::<HitRow>(&store.read).await?;
+    // How rare the words are decides everything, and only this query knows them.
+    let hits = call.unprepared().all::<HitRow>(&store.read).await?;
     hits.into_iter().map(|row| hit(row, &query)).collect()
 }
 

@@ -54,6 +54,14 @@ impl Call {
         }
     }
 
+    /// Plans it anew for these very arguments, where a plan for any would be a bad one.
+    pub(crate) fn unprepared(self) -> Self {
+        Self {
+            query: self.query.persistent(false),
+            ..self
+        }
+    }
+
     /// Runs it for its effect; says how many rows it touched.
     pub(crate) async fn execute<'c>(self, on: impl Executor<'c, Database = Db>) -> Result<u64> {
         let done = self.statement.measure(self.query.execute(on)).await?;

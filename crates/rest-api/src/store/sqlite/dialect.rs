@@ -76,10 +76,7 @@ pub(crate) async fn connect(settings: &DatabaseSettings) -> Result<SqlStore> {
             .max_connections(settings.max_connections)
             .connect_lazy_with(options.pragma("query_only", "on")),
     };
-    Ok(SqlStore {
-        read,
-        write,
-    })
+    Ok(SqlStore { read, write })
 }
 
 /// Readers and the writer together.
