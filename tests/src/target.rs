@@ -45,7 +45,8 @@ impl Seen {
 type Log = Arc<Mutex<Vec<Seen>>>;
 
 /// The server; stops when dropped. `/echo/…` answers what it was sent, `/slow/{ms}` waits, `/big/{bytes}` answers
-/// that much, `/status/{code}` answers so, `/redirect?to=URL` redirects.
+/// that much, `/status/{code}` answers so, `/redirect?to=URL` redirects,
+/// `/loop` to itself.
 pub struct Target {
     log: Log,
     address: SocketAddr,
@@ -66,6 +67,10 @@ impl Target {
             .route("/big/{bytes}", any(big))
             .route("/status/{code}", any(status))
             .route("/redirect", any(redirect))
+            .route(
+                "/loop",
+                any(async || (StatusCode::FOUND, [(header::LOCATION, "/loop")])),
+            )
             .fallback(echo)
             .with_state(log.clone());
         let server = tokio::spawn(async move {

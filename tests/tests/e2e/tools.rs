@@ -1,1 +1,379 @@
-//! Being written.
+//! Registered HTTP tools, over REST and MCP.
+
+use crate::{Outcome, text};
+use e2e::{Backend, Era, Json, Stack, Target, mcp, rest::Rest, stack::MCP_SERVER, wait_for};
+use rmcp::{
+    model::{
+        CallToolRequest, ClientRequest, NumberOrString, ProgressToken, RequestMetaObject, SubscriptionFilter,
+    },
+    service::PeerRequestOptions,
+};
+use serde_json::json;
+use std::time::{Duration, Instant};
+
+/// All services, a tenant's caller, and an endpoint for tools.
+async fn world(backend: Backend) -> anyhow::Result<(Stack, String, Rest, Target)> {
+    let target = Target::start().await?;
+    let stack = Stack::builder(backend).allow_private().start().await?;
+    let key = stack.tenant("acme", "all").await?;
+    let rest = stack.rest(&key);
+    Ok((stack, key, rest, target))
+}
+
+async fn register(rest: &Rest, tool: &Json) -> anyhow::Result<Json> {
+    rest.post("/api/v1/tools", tool).await?.expect(201)
+}
+
+async fn execute(rest: &Rest, name: &str, arguments: &Json) -> anyhow::Result<Json> {
+    rest.post(
+        &format!("/api/v1/tools/{name}/execute"),
+        &json!({ "arguments": arguments }),
+    )
+    .await?
+    .expect(200)
+}
+
+#[tokio::test]
+async fn a_tool_is_registered_run_changed_and_removed() -> Outcome {
+    for backend in Backend::available() {
+        let (stack, key, rest, target) = world(backend).await?;
+        let schema = json!({
+            "type": "object", "required": ["city"], "additionalProperties": false,
+            "properties": {"city": {"type": "string"}, "units": {"enum": ["metric", "imperial"]}},
+        });
+        let tool = json!({
+            "name": "weather", "description": "Weather of a city.", "url": target.url("/weather/{city}?fixed=1"),
+            "headers": {"x-team": "acme"}, "input_schema": schema,
+            "credentials": {"type": "bearer", "token": "s3cret-t0ken"},
+        });
+        let made = register(&rest, &tool).await?;
+        assert_eq!(
+            (&made["has_credentials"], &made["read_only"], &made["method"]),
+            (&json!(true), &json!(true), &json!("GET"))
+        );
+        rest.post("/api/v1/tools", &tool)
+            .await?
+            .problem(409, "already_exists")?;
+
+        // An argument cannot leave its place.
+        let ran = execute(
+            &rest,
+            "weather",
+            &json!({"city": "../admin?x=1#y", "units": "metric"}),
+        )
+        .await?;
+        assert_eq!(
+            (&ran["status"], &ran["attempts"], &ran["error"]),
+            (&json!("succeeded"), &json!(1), &Json::Null)
+        );
+        assert_eq!(ran["result"]["status"], 200);
+        let seen = target
+            .seen()
+            .pop()
+            .ok_or_else(|| anyhow::anyhow!("nothing arrived"))?;
+        assert_eq!(
+            seen.uri, "/weather/..%2Fadmin%3Fx%3D1%23y?fixed=1&units=metric",
+            "{backend:?}"
+        );
+        assert_eq!(
+            (seen.header("authorization"), seen.header("x-team")),
+            ("Bearer s3cret-t0ken", "acme")
+        );
+        assert_eq!(seen.header("idempotency-key"), text(&ran, "id"));
+
+        let stored = rest
+            .get(&format!("/api/v1/executions/{}", text(&ran, "id")))
+            .await?
+            .expect(200)?;
+        assert_eq!(stored, ran, "what is answered is what is stored");
+        let listed = rest
+            .get("/api/v1/executions?tool=weather&status=succeeded")
+            .await?
+            .expect(200)?;
+        assert_eq!(listed["items"][0]["id"], ran["id"]);
+
+        for era in Era::ALL {
+            let client = stack.mcp(&key, era).await?;
+            let tools = client.list_all_tools().await?;
+            let listed = tools.iter().find(|tool| tool.name == "weather");
+            let listed = listed.ok_or_else(|| anyhow::anyhow!("{era:?}: weather is not listed"))?;
+            assert_eq!(
+                listed.input_schema["properties"]["city"],
+                json!({"type": "string"})
+            );
+            assert_eq!(
+                listed.annotations.as_ref().and_then(|hints| hints.read_only_hint),
+                Some(true)
+            );
+            let result = client.structured("weather", &json!({"city": "Köln"})).await?;
+            assert_eq!(result["body"]["uri"], "/weather/K%C3%B6ln?fixed=1", "{era:?}");
+            let bad = client.call("weather", &json!({"town": "Köln"})).await?;
+            assert_eq!(
+                bad.structured_content.unwrap_or_default()["error"]["code"],
+                "invalid_arguments",
+                "{era:?}"
+            );
+        }
+
+        // Nothing that was kept secret has shown up anywhere.
+        for name in stack.names() {
+            assert!(
+                !stack.process(name).log().contains("s3cret-t0ken"),
+                "{name} logs the credentials"
+            );
+            assert!(
+                !stack.process(name).log().contains("K\u{f6}ln"),
+                "{name} logs arguments"
+            );
+        }
+        for path in ["/api/v1/tools", "/api/v1/tools/weather", "/api/v1/executions"] {
+            assert!(
+                !rest.get(path).await?.text.contains("s3cret-t0ken"),
+                "{path} shows the credentials"
+            );
+        }
+        let database = std::fs::read(stack.directory().join("devops-mcp.db")).unwrap_or_default();
+        assert!(
+            !database.windows(12).any(|bytes| bytes == b"s3cret-t0ken"),
+            "the credentials lie in the database"
+        );
+
+        let change =
+            json!({"description": "New.", "method": "POST", "url": target.url("/new"), "credentials": null});
+        let changed = rest
+            .send(
+                http::Method::PUT,
+                "/api/v1/tools/weather",
+                &[("if-match", "\"1\"")],
+                Some(&change),
+            )
+            .await?;
+        assert_eq!(changed.expect(200)?["has_credentials"], json!(false));
+        execute(&rest, "weather", &json!({"a": 1})).await?;
+        let seen = target
+            .seen()
+            .pop()
+            .ok_or_else(|| anyhow::anyhow!("nothing arrived"))?;
+        assert_eq!(
+            (
+                seen.uri.as_str(),
+                seen.body.as_str(),
+                seen.header("authorization")
+            ),
+            ("/new", "{\"a\":1}", "")
+        );
+        rest.delete("/api/v1/tools/weather").await?.expect(204)?;
+        rest.post("/api/v1/tools/weather/execute", &json!({}))
+            .await?
+            .problem(404, "not_found")?;
+        rest.get(&format!("/api/v1/executions/{}", text(&ran, "id")))
+            .await?
+            .expect(200)?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_endpoint_that_misbehaves_ends_in_a_stored_clear_failure() -> Outcome {
+    let (stack, _, rest, target) = world(Backend::Sqlite).await?;
+    let cases = [
+        ("teapot", "/status/418", "failed", "http_status"),
+        ("big", "/big/3000000", "failed", "response_too_large"),
+        ("slow", "/slow/5000", "failed", "timeout"),
+        ("loop", "/loop", "failed", "too_many_redirects"),
+    ];
+    for (name, path, status, code) in cases {
+        let url = target.url(path);
+        register(
+            &rest,
+            &json!({"name": name, "description": "d", "url": url, "timeout_ms": 500}),
+        )
+        .await?;
+        let ran = execute(&rest, name, &json!({})).await?;
+        assert_eq!(
+            (&ran["status"], &ran["error"]["code"]),
+            (&json!(status), &json!(code)),
+            "{name}: {ran}"
+        );
+        assert_eq!(
+            rest.get(&format!("/api/v1/executions/{}", text(&ran, "id")))
+                .await?
+                .expect(200)?,
+            ran
+        );
+    }
+    let refused = json!({"name": "nobody", "description": "d", "url": format!("http://127.0.0.1:{}/", e2e::process::free_port())});
+    register(&rest, &refused).await?;
+    assert_eq!(
+        execute(&rest, "nobody", &json!({})).await?["error"]["code"],
+        "connect_failed"
+    );
+
+    // A call that may not run twice and got no answer: nobody knows what it did.
+    let once = json!({"name": "once", "description": "d", "method": "POST", "url": target.url("/slow/5000"), "timeout_ms": 300});
+    register(&rest, &once).await?;
+    let ran = execute(&rest, "once", &json!({})).await?;
+    assert_eq!(ran["status"], "outcome_unknown", "{ran}");
+    let arrived = target
+        .seen()
+        .iter()
+        .filter(|seen| seen.uri == "/slow/5000" && seen.method == "POST")
+        .count();
+    assert_eq!(arrived, 1, "it must not be repeated");
+    stack
+        .wait_metric(
+            "rest-api",
+            "mcp_tool_executions_total",
+            &[("tool", "once"), ("status", "outcome_unknown")],
+            |n| n == 1.0,
+        )
+        .await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_catalogue_changes_under_connected_clients() -> Outcome {
+    for backend in Backend::available() {
+        let (stack, key, rest, target) = world(backend).await?;
+        let legacy = stack.mcp(&key, Era::Legacy).await?;
+        let modern = stack.mcp(&key, Era::Modern).await?;
+        let mut changes = modern
+            .listen(SubscriptionFilter::builder().tools_list_changed().build())
+            .await?;
+        let other = stack.tenant("other", "all").await?;
+        let foreign = stack.mcp(&other, Era::Legacy).await?;
+
+        register(
+            &rest,
+            &json!({"name": "fresh", "description": "d", "url": target.url("/")}),
+        )
+        .await?;
+        tokio::time::timeout(Duration::from_secs(5), changes.next()).await??;
+        wait_for(
+            "the legacy session to be told",
+            Duration::from_secs(5),
+            async || (legacy.heard.tool_list_changes() > 0).then_some(()),
+        )
+        .await?;
+        for client in [&legacy, &modern] {
+            assert!(
+                client
+                    .list_all_tools()
+                    .await?
+                    .iter()
+                    .any(|tool| tool.name == "fresh"),
+                "{backend:?}"
+            );
+        }
+        // Another tenant neither sees it nor hears of it nor runs it.
+        assert!(
+            !foreign
+                .list_all_tools()
+                .await?
+                .iter()
+                .any(|tool| tool.name == "fresh")
+        );
+        assert_eq!(foreign.heard.tool_list_changes(), 0, "{backend:?}");
+        assert!(foreign.call("fresh", &json!({})).await.is_err());
+        stack
+            .wait_metric(MCP_SERVER, "mcp_catalogue_tools", &[], |tools| tools == 1.0)
+            .await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn progress_comes_and_cancelling_reaches_the_worker() -> Outcome {
+    let (stack, key, rest, target) = world(Backend::Sqlite).await?;
+    register(
+        &rest,
+        &json!({"name": "slow", "description": "d", "url": target.url("/slow/20000")}),
+    )
+    .await?;
+    register(
+        &rest,
+        &json!({"name": "fast", "description": "d", "url": target.url("/fast")}),
+    )
+    .await?;
+    for era in Era::ALL {
+        let client = stack.mcp(&key, era).await?;
+        let mut meta = RequestMetaObject::new();
+        meta.set_progress_token(ProgressToken(NumberOrString::String("p-1".into())));
+        let mut params = mcp::params("fast", &json!({}));
+        params.meta = Some(meta);
+        client.call_tool(params).await?;
+        wait_for("progress", Duration::from_secs(2), async || {
+            (!client.heard.progress().is_empty()).then_some(())
+        })
+        .await?;
+
+        let before = target.seen().len();
+        let request = CallToolRequest::new(mcp::params("slow", &json!({})));
+        let handle = client
+            .send_cancellable_request(
+                ClientRequest::CallToolRequest(request),
+                PeerRequestOptions::no_options(),
+            )
+            .await?;
+        wait_for("the call to arrive", Duration::from_secs(5), async || {
+            (target.seen().len() > before).then_some(())
+        })
+        .await?;
+        let cancelled = Instant::now();
+        handle.cancel(Some("changed my mind".into())).await?;
+        let path = "/api/v1/executions?tool=slow&limit=1";
+        let ended = wait_for("the execution to end", Duration::from_secs(5), async || {
+            let listed = rest.get(path).await.ok()?.json();
+            let first = listed["items"][0].clone();
+            (first["status"] != "running").then_some(first)
+        })
+        .await?;
+        assert_eq!(ended["status"], "cancelled", "{era:?}: {ended}");
+        stack
+            .wait_metric("worker", "worker_runs_in_flight", &[], |runs| runs == 0.0)
+            .await?;
+        assert!(
+            cancelled.elapsed() < Duration::from_secs(5),
+            "{era:?}: the worker went on"
+        );
+        client.close().await;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_tenant_s_runs_are_bounded_and_the_others_go_on() -> Outcome {
+    let target = Target::start().await?;
+    let stack = Stack::builder(Backend::Sqlite)
+        .allow_private()
+        .set("worker", "CONCURRENCY__PER_TENANT", "2")
+        .set("worker", "CONCURRENCY__WAITING_PER_TENANT", "1")
+        .start()
+        .await?;
+    let (rest, other) = (
+        stack.rest(&stack.tenant("acme", "all").await?),
+        stack.rest(&stack.tenant("other", "all").await?),
+    );
+    let tool = json!({"name": "slow", "description": "d", "url": target.url("/slow/1000")});
+    register(&rest, &tool).await?;
+    register(&other, &tool).await?;
+    let runs = (0..6).map(|_| async { execute(&rest, "slow", &json!({})).await });
+    let started = Instant::now();
+    let (acme, others) = tokio::join!(futures_util::future::try_join_all(runs), async {
+        execute(&other, "slow", &json!({})).await
+    });
+    assert_eq!(others?["status"], "succeeded");
+    let acme = acme?;
+    let count = |status: &str| acme.iter().filter(|run| run["status"] == status).count();
+    assert_eq!((count("succeeded"), count("failed")), (3, 3), "{acme:?}");
+    assert!(
+        acme.iter()
+            .filter(|run| run["status"] == "failed")
+            .all(|run| run["error"]["code"] == "overloaded")
+    );
+    assert!(started.elapsed() < Duration::from_secs(10));
+    stack
+        .wait_metric("worker", "worker_overloaded_total", &[], |n| n == 3.0)
+        .await?;
+    Ok(())
+}
