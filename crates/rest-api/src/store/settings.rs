@@ -9,7 +9,7 @@ use std::time::Duration;
 #[serde(default, deny_unknown_fields)]
 pub struct DatabaseSettings {
     /// `sqlite://relative/or//absolute/path.db`, `sqlite::memory:` or `postgres://user:password@host:port/database`.
-    #[serde(serialize_with = "chassis::settings::mask")]
+    #[serde(serialize_with = "chassis::settings::mask_password")]
     pub url: SecretString,
     /// The most connections; on SQLite, those that read (one more writes).
     pub max_connections: u32,
