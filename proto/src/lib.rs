@@ -15,3 +15,7 @@ pub mod convert;
 
 /// The metadata key under which an error carries its stable code.
 pub const CODE_KEY: &str = "devops-mcp-code";
+
+/// The metadata key under which a refused key's `result` for the metrics stands. Callers are not told: it would help
+/// them to guess keys.
+pub const AUTH_RESULT_KEY: &str = "devops-mcp-auth-result";

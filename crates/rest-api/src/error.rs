@@ -237,6 +237,11 @@ impl From<Error> for Status {
         status
             .metadata_mut()
             .insert(proto::CODE_KEY, MetadataValue::from_static(error.code()));
+        if let Error::Unauthenticated(why) = &error {
+            // For the service that the caller entered, which counts it.
+            let result = MetadataValue::from_static(why.result());
+            status.metadata_mut().insert(proto::AUTH_RESULT_KEY, result);
+        }
         status
     }
 }

@@ -126,10 +126,16 @@ impl Default for Retention {
 
 impl chassis::Settings for Settings {
     fn common() -> Common {
-        Common::listening(8080, Some(50051))
+        let mut common = Common::listening(8080, Some(50051));
+        // A tool may take five minutes, and a call that waits for it answers only then.
+        common.http.request_timeout = Duration::from_secs(330);
+        common
     }
 
     fn validate(&self, common: &Common) -> Result<(), Invalid> {
+        self.redis
+            .validate()
+            .map_err(|error| Invalid::new("redis.url", error.to_string()))?;
         let limits = &self.limits;
         if limits.item_bytes == 0 || limits.item_bytes > common.http.max_body_bytes {
             let expected = "expected at least 1 byte and no more than http.max_body_bytes";

@@ -1,7 +1,7 @@
 //! Log lines: one JSON object each, or for people to read; written by a thread of their own.
 //!
 //! Their ids come from the request's context, so no `tracing` span is needed for them. The level can be changed while
-//! the service runs, and a single request can log at debug level ([`debug`]).
+//! the service runs, and a single request can log at debug level.
 
 pub(crate) mod debug;
 mod filter;

@@ -1,7 +1,7 @@
 //! The catalogue, watched by mcp-server.
 
 use super::Door;
-use crate::{api::Api, error::Error, metrics, store::CatalogueChanges};
+use crate::{api::Api, metrics, store::CatalogueChanges};
 use futures_util::{Stream, StreamExt as _, stream::BoxStream};
 use proto::v1::{
     CatalogueEvent, Synced, ToolRemoved, WatchCatalogueRequest, catalogue_event::Event,
@@ -49,7 +49,7 @@ fn events(api: Api) -> impl Stream<Item = Result<CatalogueEvent, Status>> + Send
         loop {
             // Marks the revision as seen before it is read: a change in between wakes the next turn.
             revision.borrow_and_update();
-            let changes = api.tools_since(seen).await.map_err(Error::from)?;
+            let changes = api.tools_since(seen).await?;
             seen = changes.revision;
             for event in list(changes) {
                 yield CatalogueEvent { event: Some(event) };

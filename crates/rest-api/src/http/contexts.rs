@@ -179,7 +179,7 @@ async fn create(
         agent_id: input.agent_id,
         session_id: input.session_id,
         metadata: input.metadata,
-        expires_at: input.expires_in.map(Span::from_now),
+        expires_at: input.expires_in.map(Span::ahead),
     };
     let made = api
         .create_context(&caller, &new, &new_items(input.items), key.as_ref())
@@ -360,7 +360,7 @@ async fn update(
         name: change.name,
         status: change.status,
         metadata: change.metadata,
-        expires_at: change.expires_in.map(|span| span.map(Span::from_now)),
+        expires_at: change.expires_in.map(|span| span.map(Span::ahead)),
     };
     let context = api.update_context(&caller, id, &patch, if_version).await?;
     Ok((etag(context.version), Json(ContextView::from(context))).into_response())

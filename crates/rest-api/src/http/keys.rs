@@ -106,7 +106,7 @@ async fn create(
     let new = NewKey {
         name: input.name,
         scopes: input.scopes,
-        expires_at: input.expires_in.map(Span::from_now),
+        expires_at: input.expires_in.map(Span::ahead),
     };
     Ok(issued(api.create_key(&caller, new).await?))
 }

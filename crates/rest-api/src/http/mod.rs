@@ -98,7 +98,7 @@ enum Span {
 
 impl Span {
     /// From now on.
-    fn from_now(self) -> domain::Time {
+    fn ahead(self) -> domain::Time {
         crate::api::now() + self.duration()
     }
 

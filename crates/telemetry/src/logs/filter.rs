@@ -10,10 +10,10 @@ use tracing_subscriber::{
     layer::{Context, Filter},
 };
 
-/// Crates of other people that say too much at INFO (rmcp logs what its peers claim to be). A directive that names
+/// Crates of other people that say too much at INFO (rmcp logs what its peers claim to be, and warns of every error of theirs). A directive that names
 /// one of them overrides this.
 const QUIET: &str = "h2=warn,hyper=warn,hyper_util=warn,opentelemetry=warn,opentelemetry_otlp=warn,\
-    opentelemetry_sdk=warn,reqwest=warn,rmcp=warn,rustls=warn,sqlx=warn,tonic=warn,tower=warn";
+    opentelemetry_sdk=warn,reqwest=warn,rmcp=error,rustls=warn,sqlx=warn,tonic=warn,tower=warn";
 
 /// Our own crates, and the access log. Only these make spans, and only these log more for a debugged request.
 const OWN: [&str; 9] = [

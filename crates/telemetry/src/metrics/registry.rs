@@ -50,7 +50,7 @@ impl Registry {
         })))
     }
 
-    /// What records into it, for [`with_local_recorder`](::metrics::with_local_recorder) and the like.
+    /// What records into it, for `with_local_recorder` and the like.
     #[must_use]
     pub fn recorder(&self) -> &Arc<Recorder> {
         &self.0.recorder
