@@ -41,6 +41,9 @@ pub(crate) struct Args {
     /// Where data is kept; give each of several runs its own [default: target/dev]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// Forget what former runs stored: the SQLite database, and the private PostgreSQL's
+    #[arg(long)]
+    fresh: bool,
     /// Add N to every port (8080, 50051, 8090, 8091, 50053)
     #[arg(long, value_name = "N", default_value_t = 0)]
     port_offset: u16,

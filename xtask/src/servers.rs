@@ -9,7 +9,7 @@ use anyhow::{Context, bail, ensure};
 use rustix::process::{Signal, geteuid};
 use std::{
     fs::{self, File},
-    io::{Read, Write},
+    io::{self, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     os::unix::{
         fs::{OpenOptionsExt, chown},
@@ -149,6 +149,29 @@ pub(crate) fn postgres(dir: &Path, password: &str, durable: bool) -> anyhow::Res
     })
 }
 
+/// Removes the data that [`postgres`] keeps for `dir`.
+pub(crate) fn forget_postgres(dir: &Path) -> anyhow::Result<()> {
+    if postgres_programs().is_some() && dir.is_dir() {
+        remove(&Account::for_postgres()?.own_directory(dir)?.join("data"))?;
+    }
+    Ok(())
+}
+
+/// Removes a file or a directory that may not be there.
+pub(crate) fn remove(path: &Path) -> anyhow::Result<()> {
+    let done = if path.is_dir() {
+        fs::remove_dir_all(path)
+    } else {
+        fs::remove_file(path)
+    };
+    match done {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("removing {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn create_cluster(
     programs: &Path,
     account: &Account,
@@ -215,7 +238,7 @@ pub(crate) fn redis(dir: &Path) -> anyhow::Result<Server> {
     server.wait(&log, || redis_answers(port).unwrap_or(false))
 }
 
-fn redis_answers(port: u16) -> std::io::Result<bool> {
+fn redis_answers(port: u16) -> io::Result<bool> {
     let mut stream = TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], port)))?;
     stream.set_read_timeout(Some(Duration::from_secs(1)))?;
     stream.write_all(b"PING\r\n")?;

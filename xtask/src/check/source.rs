@@ -67,7 +67,7 @@ fn findings(file: &File) -> Vec<String> {
     let mut findings = Vec::new();
     let (lines, longest) = (
         file.text.lines().count(),
-        if file.path.ends_with("main.rs") {
+        if file.path.ends_with("src/main.rs") {
             LONGEST_MAIN
         } else {
             LONGEST_FILE

@@ -1,6 +1,6 @@
 //! The state of a run on disk, and runs in the background.
 
-use super::supervisor::private_dir;
+use super::{console, supervisor::private_dir};
 use crate::{
     process::{self, Interrupt, Told},
     servers::tail,
@@ -144,7 +144,7 @@ pub(super) fn start(
         .context("starting the supervisor")?;
     loop {
         if let Ok(text) = fs::read_to_string(state.ready()) {
-            println!("{text}");
+            console::print(&text);
             return Ok(());
         }
         if let Some(status) = child.try_wait()? {

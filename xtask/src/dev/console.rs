@@ -36,8 +36,7 @@ impl Console {
         } else {
             format!("{who:>WIDTH$} | {line}\n")
         };
-        // One write a line, so that lines of several threads don't mix; nobody may be reading any more.
-        let _closed = io::stdout().write_all(line.as_bytes());
+        print(&line); // one write a line, so that lines of several threads don't mix
     }
 
     /// Prints what comes until its end.
@@ -49,4 +48,10 @@ impl Console {
             line.clear();
         }
     }
+}
+
+/// Prints text; that nobody reads it any more is no reason to stop services.
+pub(super) fn print(text: &str) {
+    let mut stdout = io::stdout().lock();
+    let _closed = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
 }

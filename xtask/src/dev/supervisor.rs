@@ -3,7 +3,7 @@
 use super::{
     Args,
     background::State,
-    console::Console,
+    console::{self, Console},
     plan::{self, Plan, Ports, Stores, Urls},
     secrets::Secrets,
     service::{Output, Service, log_file},
@@ -17,7 +17,9 @@ use crate::{
 };
 use anyhow::{Context, bail};
 use std::{
-    env, fs, thread,
+    env, fs,
+    path::Path,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -26,6 +28,9 @@ const STOP: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(50);
 /// While all is well there is less to look for.
 const CALM_POLL: Duration = Duration::from_millis(200);
+
+/// A likely reason after a change of branches: the database is of another one.
+const FORMER_DATA: &str = "\nIf the data of a former run is in its way: `cargo xtask dev --fresh` forgets it";
 
 /// What runs.
 struct Running {
@@ -79,6 +84,9 @@ fn start(
 ) -> anyhow::Result<()> {
     let ports = Ports::with_offset(args.port_offset)?;
     ports.ensure_free()?;
+    if args.fresh {
+        forget(state.dir())?;
+    }
     let mut secrets = Secrets::load(state.dir())?;
     let stores = running.stores(args, state, &secrets)?;
     let plan = Plan {
@@ -130,7 +138,7 @@ fn start(
         "Ctrl-C stops it."
     };
     let text = ready.text(&env_file, stop);
-    println!("{text}");
+    console::print(&text);
     state.announce(&text)
 }
 
@@ -202,7 +210,9 @@ impl Running {
             for service in &mut self.services {
                 if let Some(how) = service.ended()? {
                     let name = service.name();
-                    bail!("{name} {how} before it was ready{}", self.output.last_words(name));
+                    let words = self.output.last_words(name);
+                    let hint = if name == "rest-api" { FORMER_DATA } else { "" };
+                    bail!("{name} {how} before it was ready{words}{hint}");
                 }
             }
             let waiting: Vec<&str> = self
@@ -265,6 +275,14 @@ impl Output {
     }
 }
 
+/// Removes what former runs stored. Tokens and keys stay: they are no one's data, and scripts may hold them.
+fn forget(data: &Path) -> anyhow::Result<()> {
+    for name in ["dev.db", "dev.db-wal", "dev.db-shm"] {
+        servers::remove(&data.join(name))?;
+    }
+    servers::forget_postgres(&data.join("postgres"))
+}
+
 /// The kind of a database and its address without a password.
 fn describe(url: &str) -> (&'static str, String) {
     if let Some(rest) = url.strip_prefix("sqlite://") {
@@ -276,7 +294,7 @@ fn describe(url: &str) -> (&'static str, String) {
 }
 
 /// Makes sure that a directory is there and belongs to its owner alone.
-pub(super) fn private_dir(dir: &std::path::Path) -> anyhow::Result<()> {
+pub(super) fn private_dir(dir: &Path) -> anyhow::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
     made.with_context(|| format!("creating {}", dir.display()))
