@@ -1,1 +1,331 @@
-//! Being written.
+//! Losses: what does not need the lost thing goes on, what does fails clearly, all recovers by itself, and the
+//! metrics tell.
+
+use crate::{Outcome, text};
+use anyhow::Context;
+use e2e::{
+    Backend, Era, Json, Sink, Stack, Target,
+    process::free_port,
+    rest::Rest,
+    stack::{MCP_SERVER, REST_API, WORKER},
+    trace::Trace,
+    wait_for,
+};
+use http::Method;
+use serde_json::json;
+use std::{
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+use tokio::net::TcpListener;
+
+/// How long a request that needs nothing of what is lost may take.
+const UNDISTURBED: Duration = Duration::from_millis(500);
+
+/// A Redis of one's own; none where there is no program.
+struct Redis(Child);
+
+impl Redis {
+    fn start(port: u16) -> Option<Self> {
+        let program = std::env::var("TEST_REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned());
+        let mut command = Command::new(program);
+        command.args([
+            "--port",
+            &port.to_string(),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+        ]);
+        command.stdout(Stdio::null()).spawn().ok().map(Self)
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Contexts over REST and MCP work, and fast.
+async fn assert_undisturbed(stack: &Stack, rest: &Rest, key: &str, when: &str) -> Outcome {
+    for _ in 0..5 {
+        let started = Instant::now();
+        rest.post("/api/v1/contexts", &json!({"name": when}))
+            .await?
+            .expect(201)?;
+        assert!(
+            started.elapsed() < UNDISTURBED,
+            "{when}: REST took {:?}",
+            started.elapsed()
+        );
+        let started = Instant::now();
+        let answer = stack
+            .raw(key)
+            .call("tools/call", json!({"name": "context_list", "arguments": {}}))
+            .await?;
+        answer.expect(200)?;
+        assert!(
+            started.elapsed() < UNDISTURBED,
+            "{when}: MCP took {:?}",
+            started.elapsed()
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn without_redis_every_request_is_served() -> Outcome {
+    let port = free_port();
+    let Some(redis) = Redis::start(port) else {
+        eprintln!("LEFT OUT: loss of Redis (no redis-server on the PATH and no TEST_REDIS_SERVER)");
+        return Ok(());
+    };
+    let builder = Stack::builder(Backend::Sqlite).services(&[REST_API, MCP_SERVER]);
+    let stack = builder
+        .redis(&format!("redis://127.0.0.1:{port}/"))
+        .start()
+        .await?;
+    let key = stack.tenant("acme", "all").await?;
+    let rest = stack.rest(&key);
+    let both = [REST_API, MCP_SERVER];
+    for service in both {
+        stack
+            .wait_metric(service, "redis_up", &[], |up| up == 1.0)
+            .await?;
+    }
+    assert_undisturbed(&stack, &rest, &key, "with Redis").await?;
+    drop(redis);
+    assert_undisturbed(&stack, &rest, &key, "without Redis").await?;
+    for service in both {
+        stack
+            .wait_metric(service, "redis_up", &[], |up| up == 0.0)
+            .await?;
+        stack
+            .wait_metric(service, "redis_commands_total", &[("result", "away")], |n| {
+                n > 0.0
+            })
+            .await?;
+    }
+    let _again = Redis::start(port).context("it could be started before")?;
+    for service in both {
+        stack
+            .wait_metric(service, "redis_up", &[], |up| up == 1.0)
+            .await?;
+    }
+    assert_undisturbed(&stack, &rest, &key, "with Redis again").await
+}
+
+#[tokio::test]
+async fn without_a_collector_only_telemetry_is_lost_and_counted() -> Outcome {
+    let sink = Sink::start().await?;
+    let stack = Stack::builder(Backend::Sqlite)
+        .services(&[REST_API, MCP_SERVER])
+        .sink(&sink)
+        .start()
+        .await?;
+    let key = stack.tenant("acme", "all").await?;
+    let rest = stack.rest(&key);
+    let traced = async || -> anyhow::Result<Trace> {
+        let trace = Trace::start();
+        let headers = [("traceparent", trace.traceparent())];
+        let headers = [(headers[0].0, headers[0].1.as_str())];
+        rest.send(Method::GET, "/api/v1/contexts", &headers, None)
+            .await?
+            .expect(200)?;
+        Ok(trace)
+    };
+    sink.wait(&traced().await?.trace_id, |spans| !spans.is_empty())
+        .await?;
+
+    let address = sink.address();
+    drop(sink);
+    // First nobody listens, then somebody does who never answers.
+    assert_undisturbed(&stack, &rest, &key, "no collector").await?;
+    let lost = wait_for(
+        "spans to be counted as dropped",
+        Duration::from_secs(60),
+        async || {
+            let dropped = stack
+                .metrics(REST_API)
+                .await
+                .ok()?
+                .sum("telemetry_spans_dropped_total", &[]);
+            (dropped > 0.0).then_some(dropped)
+        },
+    );
+    lost.await?;
+    let deaf = TcpListener::bind(address)
+        .await
+        .context("binding where the collector was")?;
+    assert_undisturbed(&stack, &rest, &key, "a deaf collector").await?;
+    drop(deaf);
+
+    let sink = wait_for("the collector's port", Duration::from_secs(10), async || {
+        Sink::start_at(address).await.ok()
+    });
+    let sink = sink.await?;
+    wait_for("spans to arrive again", Duration::from_secs(60), async || {
+        let trace = traced().await.ok()?;
+        sink.wait(&trace.trace_id, |spans| !spans.is_empty()).await.ok()
+    })
+    .await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_worker_that_dies_in_mid_flight() -> Outcome {
+    for backend in Backend::available() {
+        let target = Target::start().await?;
+        let mut stack = Stack::builder(backend).allow_private().start().await?;
+        let key = stack.tenant("acme", "all").await?;
+        let rest = stack.rest(&key);
+        for (name, method) in [("safe", "GET"), ("once", "POST")] {
+            let tool =
+                json!({"name": name, "description": "d", "method": method, "url": target.url("/slow/10000")});
+            rest.post("/api/v1/tools", &tool).await?.expect(201)?;
+        }
+        let run = |name: &'static str| {
+            let rest = rest.clone();
+            tokio::spawn(async move {
+                rest.post(&format!("/api/v1/tools/{name}/execute"), &json!({}))
+                    .await
+            })
+        };
+        let runs = [run("safe"), run("once")];
+        wait_for("both calls to arrive", Duration::from_secs(5), async || {
+            (target.seen().len() == 2).then_some(())
+        })
+        .await?;
+        stack.process_mut(WORKER).kill();
+        let died = Instant::now();
+        let [safe, once] = runs;
+        let (safe, once) = (safe.await??.expect(200)?, once.await??.expect(200)?);
+        assert!(
+            died.elapsed() < Duration::from_secs(5),
+            "{backend:?}: told after {:?}",
+            died.elapsed()
+        );
+        assert_eq!(
+            (&safe["status"], &safe["error"]["code"]),
+            (&json!("failed"), &json!("worker_lost")),
+            "{safe}"
+        );
+        assert_eq!(
+            (&once["status"], &once["error"]["code"]),
+            (&json!("outcome_unknown"), &json!("worker_lost")),
+            "{once}"
+        );
+        let stored = rest
+            .get(&format!("/api/v1/executions/{}", text(&once, "id")))
+            .await?
+            .expect(200)?;
+        assert_eq!(stored, once);
+
+        // While it is away.
+        assert_undisturbed(&stack, &rest, &key, "without a worker").await?;
+        let refused = rest.post("/api/v1/tools/once/execute", &json!({})).await?;
+        refused.problem(503, "unavailable")?;
+        assert_eq!(refused.header("retry-after"), "1");
+        for era in Era::ALL {
+            let client = stack.mcp(&key, era).await?;
+            let refused = client.call("once", &json!({})).await?;
+            assert_eq!(refused.is_error, Some(true));
+            let error = refused.structured_content.unwrap_or_default();
+            assert_eq!(
+                error["error"]["code"], "unavailable",
+                "{backend:?} {era:?}: {error}"
+            );
+        }
+        stack
+            .wait_metric(REST_API, "dependency_up", &[("dependency", "worker")], |up| {
+                up == 0.0
+            })
+            .await?;
+        let labels = [("tool", "once"), ("status", "failed")];
+        stack
+            .wait_metric(REST_API, "mcp_tool_executions_total", &labels, |n| n == 3.0)
+            .await?;
+        assert_eq!(
+            target.seen().len(),
+            2,
+            "{backend:?}: what may not run twice did not"
+        );
+
+        stack.process_mut(WORKER).start().await?;
+        let quick = json!({"name": "quick", "description": "d", "url": target.url("/quick")});
+        rest.post("/api/v1/tools", &quick).await?.expect(201)?;
+        wait_for(
+            "the worker to be taken up again",
+            Duration::from_secs(10),
+            async || {
+                let answer = rest.post("/api/v1/tools/quick/execute", &json!({})).await.ok()?;
+                (answer.status == 200 && answer.json()["status"] == "succeeded").then_some(())
+            },
+        )
+        .await?;
+        stack
+            .wait_metric(REST_API, "dependency_up", &[("dependency", "worker")], |up| {
+                up == 1.0
+            })
+            .await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn without_rest_api_mcp_says_so_and_recovers() -> Outcome {
+    let target = Target::start().await?;
+    let mut stack = Stack::builder(Backend::Sqlite).allow_private().start().await?;
+    let key = stack.tenant("acme", "all").await?;
+    let tool = json!({"name": "quick", "description": "d", "url": target.url("/quick")});
+    stack.rest(&key).post("/api/v1/tools", &tool).await?.expect(201)?;
+    let legacy = stack.mcp(&key, Era::Legacy).await?;
+    let raw = stack.raw(&key);
+    stack.process_mut(REST_API).kill();
+    let call = async || {
+        raw.call("tools/call", json!({"name": "context_list", "arguments": {}}))
+            .await
+    };
+    wait_for("a clear refusal", Duration::from_secs(5), async || {
+        let answer = call().await.ok()?;
+        answer.problem(503, "unavailable").ok()
+    })
+    .await?;
+    stack
+        .wait_metric(MCP_SERVER, "dependency_up", &[("dependency", "rest-api")], |up| {
+            up == 0.0
+        })
+        .await?;
+    let ready = stack.readyz(MCP_SERVER).await?;
+    assert!(ready.to_string().contains("rest-api"), "{ready}");
+    let labels = [("result", "unavailable")];
+    stack
+        .wait_metric(MCP_SERVER, "mcp_auth_attempts_total", &labels, |n| n >= 1.0)
+        .await?;
+
+    stack.process_mut(REST_API).start().await?;
+    wait_for("MCP to work again", Duration::from_secs(15), async || {
+        (call().await.ok()?.status == 200).then_some(())
+    })
+    .await?;
+    // The legacy session is the same, and the catalogue is followed again.
+    let result: Json = legacy.structured("quick", &json!({})).await?;
+    assert_eq!(result["status"], 200);
+    let again = json!({"name": "later", "description": "d", "url": target.url("/later")});
+    stack
+        .rest(&key)
+        .post("/api/v1/tools", &again)
+        .await?
+        .expect(201)?;
+    stack
+        .wait_metric(MCP_SERVER, "mcp_catalogue_tools", &[], |tools| tools == 2.0)
+        .await?;
+    stack
+        .wait_metric(MCP_SERVER, "mcp_catalogue_age_seconds", &[], |age| age == 0.0)
+        .await?;
+    Ok(())
+}

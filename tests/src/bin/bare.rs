@@ -1,0 +1,2 @@
+//! Load measurement (in progress).
+fn main() {}
