@@ -111,8 +111,16 @@ impl Refusal {
 impl Door {
     /// A door whose keys are rest-api's, each with `quota` requests.
     pub(crate) fn new(channel: &GrpcChannel, limiter: Arc<dyn RateLimiter>, quota: Option<Quota>) -> Self {
-        let verdicts = Cache::builder().max_capacity(MAX_KEYS).time_to_live(2 * MAX_AGE).build();
-        Self { identity: IdentityClient::new(channel.clone()), verdicts, limiter, quota }
+        let verdicts = Cache::builder()
+            .max_capacity(MAX_KEYS)
+            .time_to_live(2 * MAX_AGE)
+            .build();
+        Self {
+            identity: IdentityClient::new(channel.clone()),
+            verdicts,
+            limiter,
+            quota,
+        }
     }
 
     async fn caller(&self, text: Option<&str>) -> Result<Arc<Caller>, Refusal> {
@@ -125,7 +133,11 @@ impl Door {
         }
         let stale = |verdict: &Verdict| verdict.until <= Instant::now();
         // Concurrent requests wait for the one that asks, and share even a verdict that may not be kept.
-        let entry = self.verdicts.entry(hash).or_insert_with_if(self.ask(&secret), stale).await;
+        let entry = self
+            .verdicts
+            .entry(hash)
+            .or_insert_with_if(self.ask(&secret), stale)
+            .await;
         entry.into_value().caller
     }
 
@@ -133,9 +145,18 @@ impl Door {
         let asked = Instant::now();
         let answer = tokio::time::timeout(PATIENCE, self.who_am_i(secret)).await;
         match answer.unwrap_or(Err(Refusal::Unavailable)) {
-            Ok((caller, valid_for)) => Verdict { caller: Ok(Arc::new(caller)), until: asked + valid_for.min(MAX_AGE) },
-            Err(Refusal::Unavailable) => Verdict { caller: Err(Refusal::Unavailable), until: asked },
-            Err(refusal) => Verdict { caller: Err(refusal), until: asked + MAX_AGE },
+            Ok((caller, valid_for)) => Verdict {
+                caller: Ok(Arc::new(caller)),
+                until: asked + valid_for.min(MAX_AGE),
+            },
+            Err(Refusal::Unavailable) => Verdict {
+                caller: Err(Refusal::Unavailable),
+                until: asked,
+            },
+            Err(refusal) => Verdict {
+                caller: Err(refusal),
+                until: asked + MAX_AGE,
+            },
         }
     }
 
@@ -146,7 +167,13 @@ impl Door {
         };
         let bearer = bearer(secret.expose()).map_err(unusable)?;
         let request = crate::caller::authorized(WhoAmIRequest {}, bearer);
-        let answer = self.identity.clone().who_am_i(request).await.map_err(|status| refusal(&status))?.into_inner();
+        let answer = self
+            .identity
+            .clone()
+            .who_am_i(request)
+            .await
+            .map_err(|status| refusal(&status))?
+            .into_inner();
         let principal = answer.principal.unwrap_or_default();
         let principal = Principal::try_from(principal).map_err(|e| unusable(Error::internal(e)))?;
         let valid_for = Duration::from_millis(answer.valid_for_ms.into());
@@ -164,17 +191,20 @@ impl Door {
 
 /// rest-api tells the metrics why, apart from what it tells the caller.
 fn refusal(status: &Status) -> Refusal {
-    let code = status.metadata().get(proto::CODE_KEY).and_then(|code| code.to_str().ok()).unwrap_or_default();
-    match (status.code(), code) {
-        (Code::Unauthenticated | Code::PermissionDenied, "malformed_key") => Refusal::Malformed,
-        (Code::Unauthenticated | Code::PermissionDenied, "revoked_key") => Refusal::Invalid("revoked"),
-        (Code::Unauthenticated | Code::PermissionDenied, "expired_key") => Refusal::Invalid("expired"),
-        (Code::Unauthenticated | Code::PermissionDenied, "tenant_suspended") => Refusal::Invalid("suspended"),
-        (Code::Unauthenticated | Code::PermissionDenied, _) => Refusal::Invalid("invalid"),
-        (kind, _) => {
-            tracing::warn!(status = ?kind, reason = status.message(), "a key could not be verified");
-            Refusal::Unavailable
-        }
+    if status.code() != Code::Unauthenticated {
+        tracing::warn!(status = ?status.code(), reason = status.message(), "a key could not be verified");
+        return Refusal::Unavailable;
+    }
+    match status
+        .metadata()
+        .get(proto::AUTH_RESULT_KEY)
+        .and_then(|result| result.to_str().ok())
+    {
+        Some("malformed") => Refusal::Malformed,
+        Some("revoked") => Refusal::Invalid("revoked"),
+        Some("expired") => Refusal::Invalid("expired"),
+        Some("suspended") => Refusal::Invalid("suspended"),
+        _ => Refusal::Invalid("invalid"),
     }
 }
 
@@ -190,7 +220,9 @@ pub(crate) async fn authenticate(State(door): State<Door>, mut request: Request,
         (_, None) => Err(Refusal::Malformed),
         (_, text) => door.caller(text).await,
     };
-    let result = caller.as_ref().map_or_else(|refusal| refusal.result(), |_| "success");
+    let result = caller
+        .as_ref()
+        .map_or_else(|refusal| refusal.result(), |_| "success");
     AUTH_ATTEMPTS.inc([shown.method, result]);
     let caller = match caller {
         Ok(caller) => caller,
@@ -224,12 +256,18 @@ mod tests {
 
     #[test]
     fn what_rest_api_refuses_is_told_apart_from_its_absence() {
-        assert_eq!(refusal(&Status::unauthenticated("no")), Refusal::Invalid("invalid"));
-        assert_eq!(refusal(&Status::unavailable("tcp connect error")), Refusal::Unavailable);
+        assert_eq!(
+            refusal(&Status::unauthenticated("no")),
+            Refusal::Invalid("invalid")
+        );
+        assert_eq!(
+            refusal(&Status::unavailable("tcp connect error")),
+            Refusal::Unavailable
+        );
         assert_eq!(refusal(&Status::internal("database")), Refusal::Unavailable);
         let mut revoked = Status::unauthenticated("no");
-        let code = tonic::metadata::MetadataValue::from_static("revoked_key");
-        revoked.metadata_mut().insert(proto::CODE_KEY, code);
+        let result = tonic::metadata::MetadataValue::from_static("revoked");
+        revoked.metadata_mut().insert(proto::AUTH_RESULT_KEY, result);
         assert_eq!(refusal(&revoked).result(), "revoked");
         assert_eq!(refusal(&revoked).into_problem().code(), "invalid_key");
     }

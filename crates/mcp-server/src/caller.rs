@@ -46,8 +46,9 @@ impl Caller {
 /// `Bearer token` as metadata.
 pub(crate) fn bearer(token: &str) -> Result<MetadataValue<Ascii>> {
     let text = format!("Bearer {token}");
-    let mut value: MetadataValue<Ascii> =
-        text.parse().map_err(|_| Error::internal("a token holds what metadata cannot carry"))?;
+    let mut value: MetadataValue<Ascii> = text
+        .parse()
+        .map_err(|_| Error::internal("a token holds what metadata cannot carry"))?;
     value.set_sensitive(true);
     Ok(value)
 }

@@ -57,13 +57,19 @@ impl Catalogue {
 
     /// For how long nobody could say whether this is still the truth.
     pub(crate) fn age(&self) -> Duration {
-        self.stale_since.lock().map_or(Duration::ZERO, |since| since.elapsed())
+        self.stale_since
+            .lock()
+            .map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     /// It is being followed, or not any more.
     pub(crate) fn set_followed(&self, followed: bool) {
         let mut since = self.stale_since.lock();
-        *since = if followed { None } else { since.or_else(|| Some(Instant::now())) };
+        *since = if followed {
+            None
+        } else {
+            since.or_else(|| Some(Instant::now()))
+        };
     }
 
     /// Puts new lists in place. A tenant whose list is the same keeps its pointer, and nobody is woken for nothing.
@@ -112,7 +118,9 @@ impl Ledger {
             let before = tenants.len();
             tenants.retain(|tenant, _| !gone(tenant));
             let removed = tenants.len() != before;
-            self.0.keys().fold(removed, |changed, tenant| self.update(tenants, *tenant) || changed)
+            self.0.keys().fold(removed, |changed, tenant| {
+                self.update(tenants, *tenant) || changed
+            })
         });
     }
 
@@ -173,7 +181,10 @@ mod tests {
         ledger.upsert(tool("3", theirs, "c"));
         ledger.publish_all(&catalogue);
         let names = |tenant| catalogue.tools(tenant).keys().cloned().collect::<Vec<_>>();
-        assert_eq!((names(ours), names(theirs), catalogue.len()), (vec!["a".into(), "b".into()], vec!["c".into()], 3));
+        assert_eq!(
+            (names(ours), names(theirs), catalogue.len()),
+            (vec!["a".into(), "b".into()], vec!["c".into()], 3)
+        );
         assert!(changes.has_changed().expect("a sender"));
         changes.mark_unchanged();
 
@@ -184,7 +195,10 @@ mod tests {
         ledger.upsert(tool("1", ours, "renamed"));
         ledger.publish(ours, &catalogue);
         assert_eq!(names(ours), ["a", "renamed"]);
-        let removed = v1::ToolRemoved { id: "3".into(), tenant_id: theirs.to_string() };
+        let removed = v1::ToolRemoved {
+            id: "3".into(),
+            tenant_id: theirs.to_string(),
+        };
         assert_eq!(ledger.remove(&removed), Some(theirs));
         ledger.publish(theirs, &catalogue);
         assert_eq!((names(theirs).len(), catalogue.len()), (0, 2));

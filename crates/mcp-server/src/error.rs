@@ -90,7 +90,10 @@ impl Error {
     pub(crate) fn into_tool_result(self) -> std::result::Result<CallToolResult, ErrorData> {
         match self {
             Self::UnknownTool(_) | Self::Cancelled => Err(self.into()),
-            error => Ok(tool_error(format!("{}: {error}", error.code()), json!({"error": error.data()}))),
+            error => Ok(tool_error(
+                format!("{}: {error}", error.code()),
+                json!({"error": error.data()}),
+            )),
         }
     }
 }
@@ -118,10 +121,15 @@ impl From<Error> for ErrorData {
 /// Only what bears a stable code was written for callers to see.
 impl From<Status> for Error {
     fn from(status: Status) -> Self {
-        let code = status.metadata().get(proto::CODE_KEY).and_then(|code| code.to_str().ok());
+        let code = status
+            .metadata()
+            .get(proto::CODE_KEY)
+            .and_then(|code| code.to_str().ok());
         match (code, status.code()) {
             (Some(_), Code::Unavailable) => Self::Unavailable(status.message().to_owned()),
-            (Some(_), Code::Internal | Code::Unknown) => Self::internal("rest-api failed; its log has the cause"),
+            (Some(_), Code::Internal | Code::Unknown) => {
+                Self::internal("rest-api failed; its log has the cause")
+            }
             (Some(code), kind) => Self::Refused {
                 code: code.to_owned().into(),
                 message: status.message().to_owned(),
@@ -147,12 +155,20 @@ mod tests {
     #[test]
     fn only_messages_written_for_callers_are_passed_on() {
         let mut known = Status::not_found("no such context");
-        known.metadata_mut().insert(proto::CODE_KEY, MetadataValue::from_static("not_found"));
+        known
+            .metadata_mut()
+            .insert(proto::CODE_KEY, MetadataValue::from_static("not_found"));
         let error = Error::from(known);
-        assert_eq!((error.code(), error.to_string().as_str()), ("not_found", "no such context"));
+        assert_eq!(
+            (error.code(), error.to_string().as_str()),
+            ("not_found", "no such context")
+        );
         assert_eq!(ErrorData::from(error).code, ErrorCode::RESOURCE_NOT_FOUND);
 
-        for status in [Status::internal("table contexts is gone"), Status::invalid_argument("x at 10.0.0.1")] {
+        for status in [
+            Status::internal("table contexts is gone"),
+            Status::invalid_argument("x at 10.0.0.1"),
+        ] {
             assert_eq!(Error::from(status), Error::Internal);
         }
         let away = Error::from(Status::unavailable("tcp connect error: 10.0.0.1:50051"));
@@ -162,11 +178,18 @@ mod tests {
     #[test]
     fn a_tool_tells_the_agent_and_an_unknown_tool_tells_the_client() {
         let scope = domain::Scope::ContextsWrite;
-        let result = Error::from(MissingScope(scope)).into_tool_result().expect("for the agent");
+        let result = Error::from(MissingScope(scope))
+            .into_tool_result()
+            .expect("for the agent");
         assert_eq!(result.is_error, Some(true));
         let error = &result.structured_content.expect("structure")["error"];
-        assert_eq!((&error["code"], &error["required_scope"]), (&json!("missing_scope"), &json!("contexts:write")));
-        let unknown = Error::UnknownTool("nope".into()).into_tool_result().expect_err("for the client");
+        assert_eq!(
+            (&error["code"], &error["required_scope"]),
+            (&json!("missing_scope"), &json!("contexts:write"))
+        );
+        let unknown = Error::UnknownTool("nope".into())
+            .into_tool_result()
+            .expect_err("for the client");
         assert_eq!(unknown.code, ErrorCode::INVALID_PARAMS);
     }
 }

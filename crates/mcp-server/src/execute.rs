@@ -14,8 +14,11 @@ use rmcp::{
     service::Peer,
 };
 use serde_json::{Value, json};
+use std::time::Duration;
 use tonic::Status;
 
+/// How long the status of a finished run is waited for.
+const GRACE: Duration = Duration::from_secs(1);
 /// Under which key of a result's `_meta` the execution stands.
 const EXECUTION: &str = "devops-mcp/execution";
 /// How much of a result that is too large is shown.
@@ -51,13 +54,26 @@ pub(crate) async fn run(
         Error::Refused { not_found: true, .. } => Error::UnknownTool(name.to_owned()),
         error => error,
     };
-    let mut events = upstream.executions.clone().run(request).await.map_err(|s| unknown(s.into()))?.into_inner();
+    let mut events = upstream
+        .executions
+        .clone()
+        .run(request)
+        .await
+        .map_err(|s| unknown(s.into()))?
+        .into_inner();
     let mut began = false;
     loop {
-        let event = events.message().await.map_err(|status| unknown(ended(status, began)))?;
+        let event = events
+            .message()
+            .await
+            .map_err(|status| unknown(ended(status, began)))?;
         match event.and_then(|event| event.event) {
             Some(Event::Progress(progress)) => reporter.report(progress).await,
-            Some(Event::Execution(execution)) => return result(&execution, results),
+            Some(Event::Execution(execution)) => {
+                // The status follows the last message; dropping the stream before it would count as a cancellation.
+                let _ = tokio::time::timeout(GRACE, events.message()).await;
+                return result(&execution, results);
+            }
             None => return Err(Error::Lost),
         }
         began = true;
@@ -122,7 +138,10 @@ fn cut(execution: &Execution, text: &str) -> CallToolResult {
         execution.id
     );
     let preview = &text[..text.floor_char_boundary(PREVIEW)];
-    let mut result = CallToolResult::success(vec![ContentBlock::text(preview), ContentBlock::text(note.as_str())]);
+    let mut result = CallToolResult::success(vec![
+        ContentBlock::text(preview),
+        ContentBlock::text(note.as_str()),
+    ]);
     let value = json!({"truncated": true, "size_bytes": text.len(), "preview": preview, "note": note});
     result.structured_content = Some(value);
     result
@@ -130,15 +149,27 @@ fn cut(execution: &Execution, text: &str) -> CallToolResult {
 
 fn failed(execution: &Execution, results: &Results) -> Result<CallToolResult> {
     let error = execution.error.clone().unwrap_or_default();
-    let code = if error.code.is_empty() { execution.status.as_str() } else { error.code.as_str() };
-    let message = if error.message.is_empty() { "the tool did not succeed" } else { error.message.as_str() };
+    let code = if error.code.is_empty() {
+        execution.status.as_str()
+    } else {
+        error.code.as_str()
+    };
+    let message = if error.message.is_empty() {
+        "the tool did not succeed"
+    } else {
+        error.message.as_str()
+    };
     let mut value = json!({
         "error": {"code": code, "message": message},
         "status": execution.status,
         "execution_id": execution.id,
     });
     // What the endpoint answered helps an agent more than that it answered badly.
-    if let Some(text) = execution.result_json.as_deref().filter(|text| text.len() <= results.max_bytes) {
+    if let Some(text) = execution
+        .result_json
+        .as_deref()
+        .filter(|text| text.len() <= results.max_bytes)
+    {
         value["result"] = serde_json::from_str(text).map_err(Error::internal)?;
     }
     Ok(tool_error(format!("{code}: {message}"), value))
@@ -154,7 +185,10 @@ mod tests {
             id: "e1".into(),
             status: status.into(),
             result_json: result.map(Into::into),
-            error: error.map(|code| ExecutionError { code: code.into(), message: "m".into() }),
+            error: error.map(|code| ExecutionError {
+                code: code.into(),
+                message: "m".into(),
+            }),
             attempts: 1,
             ..Default::default()
         }
@@ -168,7 +202,10 @@ mod tests {
             assert_eq!(result.is_error, Some(false));
             result.structured_content.expect("structure")
         };
-        assert_eq!(shown(r#"{"a":12345678901234567}"#), json!({"a": 12345678901234567_i64}));
+        assert_eq!(
+            shown(r#"{"a":12345678901234567}"#),
+            json!({"a": 12345678901234567_i64})
+        );
         assert_eq!(shown("[1]"), json!({"result": [1]}));
     }
 
@@ -178,20 +215,33 @@ mod tests {
         let result = result(&failed, &Results::default()).expect("a result");
         assert_eq!(result.is_error, Some(true));
         let value = result.structured_content.expect("structure");
-        assert_eq!((&value["error"]["code"], &value["result"]["status"]), (&json!("http_status"), &json!(500)));
+        assert_eq!(
+            (&value["error"]["code"], &value["result"]["status"]),
+            (&json!("http_status"), &json!(500))
+        );
         assert_eq!(result.meta.expect("meta")[EXECUTION]["id"], json!("e1"));
     }
 
     #[test]
     fn too_large_a_result_is_cut_and_says_where_the_rest_is() {
-        let results = Results { default_bytes: 1024, max_bytes: 1024 };
+        let results = Results {
+            default_bytes: 1024,
+            max_bytes: 1024,
+        };
         let text = json!("é".repeat(5000)).to_string();
         let value = result(&execution("succeeded", Some(&text), None), &results)
             .expect("a result")
             .structured_content
             .expect("structure");
-        assert_eq!((&value["truncated"], &value["size_bytes"]), (&json!(true), &json!(text.len())));
-        assert!(value["note"].as_str().is_some_and(|note| note.contains("/api/v1/executions/e1")));
+        assert_eq!(
+            (&value["truncated"], &value["size_bytes"]),
+            (&json!(true), &json!(text.len()))
+        );
+        assert!(
+            value["note"]
+                .as_str()
+                .is_some_and(|note| note.contains("/api/v1/executions/e1"))
+        );
     }
 
     #[test]

@@ -20,8 +20,8 @@ use rmcp::{
         CacheScope, CallToolRequestParams, CallToolResponse, CallToolResult, CustomRequest, CustomResult,
         DiscoverResult, ErrorCode, Implementation, InitializeRequestParams, InitializeResult,
         ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
-        ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult, ServerCapabilities, ServerConfig,
-        SubscriptionFilter, Tool,
+        ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult, ServerCapabilities,
+        ServerConfig, SubscriptionFilter, Tool,
     },
     service::{NotificationContext, Peer, RequestContext, SubscriptionContext},
 };
@@ -75,7 +75,9 @@ pub(crate) fn info() -> ServerConfig {
         .enable_resources()
         .build();
     let server = Implementation::new("devops-mcp", env!("CARGO_PKG_VERSION")).with_title("DevOps MCP");
-    ServerConfig::new(capabilities).with_server_info(server).with_instructions(INSTRUCTIONS)
+    ServerConfig::new(capabilities)
+        .with_server_info(server)
+        .with_instructions(INSTRUCTIONS)
 }
 
 /// One tenant's MCP server.
@@ -93,7 +95,13 @@ impl Handler {
     /// The server of `tenant`.
     pub(crate) fn new(shared: Arc<Shared>, tenant: TenantId) -> Self {
         let told = Mutex::new(shared.catalogue.tools(tenant));
-        Self { shared, tenant, sessions: Mutex::default(), told, subscriptions: AtomicUsize::new(0) }
+        Self {
+            shared,
+            tenant,
+            sessions: Mutex::default(),
+            told,
+            subscriptions: AtomicUsize::new(0),
+        }
     }
 
     /// Tells clients in sessions that the tenant's tools have changed, when they have.
@@ -104,7 +112,10 @@ impl Handler {
         }
         let peers = self.sessions.lock().clone();
         join_all(peers.iter().map(async |peer| {
-            if tokio::time::timeout(NOTIFY_TIMEOUT, peer.notify_tool_list_changed()).await.is_err() {
+            if tokio::time::timeout(NOTIFY_TIMEOUT, peer.notify_tool_list_changed())
+                .await
+                .is_err()
+            {
                 tracing::debug!("a client did not take a notification in time");
             }
         }))
@@ -117,17 +128,29 @@ impl Handler {
     }
 
     fn call<'a>(&'a self, caller: &'a Caller) -> Call<'a> {
-        Call { caller, upstream: &self.shared.upstream, results: &self.shared.results }
+        Call {
+            caller,
+            upstream: &self.shared.upstream,
+            results: &self.shared.results,
+        }
     }
 
     /// The tools that the caller may see, in the order of their names, after the given one.
     fn visible(&self, caller: &Caller, after: Option<&str>) -> Vec<Tool> {
         let may = |scope| caller.principal.scopes.contains(scope);
-        let built_in = self.shared.built_in.values().filter(|tool| may(tool.scope)).map(|tool| &tool.definition);
+        let built_in = self
+            .shared
+            .built_in
+            .values()
+            .filter(|tool| may(tool.scope))
+            .map(|tool| &tool.definition);
         let registered = self.shared.catalogue.tools(self.tenant);
         let sees_registered = may(Scope::ToolsRead) || may(Scope::ToolsExecute);
         let registered = registered.values().filter(|_| sees_registered);
-        let mut tools: Vec<&Tool> = built_in.chain(registered).filter(|t| after.is_none_or(|a| *t.name > *a)).collect();
+        let mut tools: Vec<&Tool> = built_in
+            .chain(registered)
+            .filter(|t| after.is_none_or(|a| *t.name > *a))
+            .collect();
         tools.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         tools.into_iter().take(PAGE + 1).cloned().collect()
     }
@@ -141,20 +164,45 @@ impl Handler {
         let mut tools = self.visible(caller, after.transpose()?);
         let more = tools.len() > PAGE;
         tools.truncate(PAGE);
-        let next = tools.last().filter(|_| more).map(|last| format!("{AFTER}{}", last.name));
+        let next = tools
+            .last()
+            .filter(|_| more)
+            .map(|last| format!("{AFTER}{}", last.name));
         let mut result = ListToolsResult::with_all_items(tools);
         result.next_cursor = next;
-        Ok(result.with_ttl_ms(TOOLS_TTL_MS).with_cache_scope(CacheScope::Private))
+        Ok(result
+            .with_ttl_ms(TOOLS_TTL_MS)
+            .with_cache_scope(CacheScope::Private))
     }
 
-    async fn run(&self, request: CallToolRequestParams, cx: &RequestContext<RoleServer>) -> Answered<CallToolResult> {
+    async fn run(
+        &self,
+        request: CallToolRequestParams,
+        cx: &RequestContext<RoleServer>,
+    ) -> Answered<CallToolResult> {
         let caller = caller(cx)?;
         let result = match self.shared.built_in.get(&*request.name) {
-            Some(tool) => tool.call(self.call(&caller), request.arguments.unwrap_or_default()).await,
+            Some(tool) => {
+                tool.call(self.call(&caller), request.arguments.unwrap_or_default())
+                    .await
+            }
             None => {
-                let reporter = Reporter { peer: &cx.peer, token: cx.meta.get_progress_token() };
-                let Shared { upstream, results, .. } = &*self.shared;
-                execute::run(&caller, upstream, results, &request.name, request.arguments, reporter).await
+                let reporter = Reporter {
+                    peer: &cx.peer,
+                    token: cx.meta.get_progress_token(),
+                };
+                let Shared {
+                    upstream, results, ..
+                } = &*self.shared;
+                execute::run(
+                    &caller,
+                    upstream,
+                    results,
+                    &request.name,
+                    request.arguments,
+                    reporter,
+                )
+                .await
             }
         };
         result.or_else(Error::into_tool_result)
@@ -222,7 +270,10 @@ impl ServerHandler for Handler {
         request: Option<PaginatedRequestParams>,
         cx: RequestContext<RoleServer>,
     ) -> Answered<ListToolsResult> {
-        observed(Operation::of("tools/list"), &cx, async { self.list(&*caller(&cx)?, request) }).await
+        observed(Operation::of("tools/list"), &cx, async {
+            self.list(&*caller(&cx)?, request)
+        })
+        .await
     }
 
     async fn call_tool(
@@ -232,7 +283,9 @@ impl ServerHandler for Handler {
     ) -> Answered<CallToolResponse> {
         let name = request.name.clone();
         let label = self.label(&self.shared.catalogue.tools(self.tenant), &name);
-        observed(Operation::call(label), &cx, self.run(request, &cx)).await.map(CallToolResponse::from)
+        observed(Operation::call(label), &cx, self.run(request, &cx))
+            .await
+            .map(CallToolResponse::from)
     }
 
     async fn list_resources(
@@ -252,7 +305,10 @@ impl ServerHandler for Handler {
         _request: Option<PaginatedRequestParams>,
         cx: RequestContext<RoleServer>,
     ) -> Answered<ListResourceTemplatesResult> {
-        observed(Operation::of("resources/templates/list"), &cx, async { Ok(resources::templates()) }).await
+        observed(Operation::of("resources/templates/list"), &cx, async {
+            Ok(resources::templates())
+        })
+        .await
     }
 
     async fn read_resource(
@@ -260,9 +316,14 @@ impl ServerHandler for Handler {
         request: ReadResourceRequestParams,
         cx: RequestContext<RoleServer>,
     ) -> Answered<ReadResourceResponse> {
-        let operation = Operation { uri: Some(&request.uri), ..Operation::of("resources/read") };
+        let operation = Operation {
+            uri: Some(&request.uri),
+            ..Operation::of("resources/read")
+        };
         let work = async { Ok(in_time(resources::read(self.call(&*caller(&cx)?), &request.uri)).await?) };
-        observed(operation, &cx, work).await.map(|result: ReadResourceResult| result.into())
+        observed(operation, &cx, work)
+            .await
+            .map(|result: ReadResourceResult| result.into())
     }
 
     /// Called for every tools/call. Only a schema that asks for arguments in headers is of interest there, and the
@@ -271,7 +332,11 @@ impl ServerHandler for Handler {
         self.shared.catalogue.tools(self.tenant).get(name).cloned()
     }
 
-    async fn on_custom_request(&self, request: CustomRequest, cx: RequestContext<RoleServer>) -> Answered<CustomResult> {
+    async fn on_custom_request(
+        &self,
+        request: CustomRequest,
+        cx: RequestContext<RoleServer>,
+    ) -> Answered<CustomResult> {
         // The method is the client's own word, so it is no label.
         let unknown = ErrorData::new(ErrorCode::METHOD_NOT_FOUND, request.method, None);
         observed(Operation::of("other"), &cx, async { Err(unknown) }).await

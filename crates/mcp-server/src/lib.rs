@@ -30,22 +30,33 @@ use catalogue::Catalogue;
 use chassis::{App, Host, Service, ServiceInfo, grpc::GrpcChannel};
 use handler::Shared;
 use rmcp::transport::streamable_http_server::StreamableHttpServerConfig;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use telemetry::metrics::Declaration;
 use tenants::Tenants;
+use tokio_util::sync::CancellationToken;
 
 /// Where MCP is served.
 pub const PATH: &str = "/mcp";
+
+/// How long streams stay open after the service was told to stop.
+const LAST_WORD: Duration = Duration::from_millis(200);
 
 /// The service.
 pub struct McpServer;
 
 impl Service for McpServer {
-    const INFO: ServiceInfo = ServiceInfo { name: "mcp-server", version: env!("CARGO_PKG_VERSION") };
+    const INFO: ServiceInfo = ServiceInfo {
+        name: "mcp-server",
+        version: env!("CARGO_PKG_VERSION"),
+    };
     type Settings = Settings;
 
     fn declarations() -> &'static [&'static [Declaration]] {
-        &[metrics::DECLARATIONS, chassis::credential::DECLARATIONS, coordination::metrics::DECLARATIONS]
+        &[
+            metrics::DECLARATIONS,
+            chassis::credential::DECLARATIONS,
+            coordination::metrics::DECLARATIONS,
+        ]
     }
 
     async fn build(settings: Settings, host: &Host) -> anyhow::Result<App> {
@@ -60,7 +71,10 @@ impl Service for McpServer {
         let door = auth::Door::new(&channel, shared.limiter, settings.rate_limit.quota());
         let routes = Router::new().route(PATH, any(tenants::serve)).with_state(tenants);
         let authenticate = from_fn_with_state(door, auth::authenticate);
-        Ok(App { http: chassis::http::stack(routes, authenticate, &host.common.http), ..App::default() })
+        Ok(App {
+            http: chassis::http::stack(routes, authenticate, &host.common.http),
+            ..App::default()
+        })
     }
 }
 
@@ -87,8 +101,25 @@ fn tenants(
         // One JSON answer where nothing else is to be said; progress makes it a stream.
         .with_json_response(true)
         .with_max_request_body_bytes(host.common.http.max_body_bytes)
-        .with_cancellation_token(host.shutdown.child_token());
-    Ok(Arc::new(Tenants::new(shared, config, cache, settings.sessions.clone())))
+        .with_cancellation_token(streams_end(host));
+    Ok(Arc::new(Tenants::new(
+        shared,
+        config,
+        cache,
+        settings.sessions.clone(),
+    )))
+}
+
+/// Cut open streams a moment after the service was told to stop: time for a subscription's last word.
+fn streams_end(host: &Host) -> CancellationToken {
+    let (told, end) = (host.shutdown.clone(), CancellationToken::new());
+    let cut = end.clone();
+    host.tasks.spawn("streams-end", async move {
+        told.cancelled().await;
+        tokio::time::sleep(LAST_WORD).await;
+        cut.cancel();
+    });
+    end
 }
 
 /// What is measured when somebody looks.

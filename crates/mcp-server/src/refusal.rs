@@ -24,7 +24,11 @@ pub(crate) fn refuse(problem: Problem) -> Response {
         _ => ErrorCode::INVALID_REQUEST,
     };
     let error = json!({"code": code, "message": problem.detail(), "data": {"code": problem.code()}});
-    problem.with("jsonrpc", "2.0").with("id", Value::Null).with("error", error).into_response()
+    problem
+        .with("jsonrpc", "2.0")
+        .with("id", Value::Null)
+        .with("error", error)
+        .into_response()
 }
 
 /// A body that could not be read: too large, or its sender went away.
@@ -64,15 +68,22 @@ fn problem(status: StatusCode, text: &str, body: &[u8]) -> Problem {
     match status {
         StatusCode::FORBIDDEN if text.contains("Host") => Problem::forbidden("forbidden_host", detail),
         StatusCode::FORBIDDEN => Problem::forbidden("forbidden_origin", detail),
-        StatusCode::NOT_FOUND => Problem::not_found("session_not_found", "no such session: initialize a new one"),
-        StatusCode::METHOD_NOT_ALLOWED => Problem::new(status, "method_not_allowed", "this method is not served here"),
+        StatusCode::NOT_FOUND => {
+            Problem::not_found("session_not_found", "no such session: initialize a new one")
+        }
+        StatusCode::METHOD_NOT_ALLOWED => {
+            Problem::new(status, "method_not_allowed", "this method is not served here")
+        }
         StatusCode::NOT_ACCEPTABLE => Problem::new(status, "not_acceptable", detail),
         StatusCode::UNSUPPORTED_MEDIA_TYPE if text.starts_with("Unsupported") => {
             Problem::new(status, "unsupported_media_type", detail)
         }
         // The SDK says "unsupported media type" to a body that it cannot read.
         StatusCode::UNSUPPORTED_MEDIA_TYPE if serde_json::from_slice::<IgnoredAny>(body).is_ok() => {
-            Problem::bad_request("invalid_request", "the body is JSON but not one JSON-RPC message of MCP")
+            Problem::bad_request(
+                "invalid_request",
+                "the body is JSON but not one JSON-RPC message of MCP",
+            )
         }
         StatusCode::UNSUPPORTED_MEDIA_TYPE => Problem::bad_request("parse_error", "the body is not JSON"),
         status if status.is_client_error() => Problem::bad_request("bad_request", detail),
@@ -92,16 +103,35 @@ mod tests {
     fn the_sdk_s_texts_get_stable_codes() {
         let unreadable = "fail to deserialize request body";
         for (status, text, body, code) in [
-            (403, "Forbidden: Origin header is not allowed", "", "forbidden_origin"),
+            (
+                403,
+                "Forbidden: Origin header is not allowed",
+                "",
+                "forbidden_origin",
+            ),
             (403, "Forbidden: Host header is not allowed", "", "forbidden_host"),
             (404, "Not Found: Session not found", "", "session_not_found"),
             (415, unreadable, "{", "parse_error"),
             (415, unreadable, "[1]", "invalid_request"),
-            (415, "Unsupported Media Type: Content-Type must be application/json", "{}", "unsupported_media_type"),
-            (500, "Encounter an error when create session: too many sessions", "{}", "too_many_sessions"),
+            (
+                415,
+                "Unsupported Media Type: Content-Type must be application/json",
+                "{}",
+                "unsupported_media_type",
+            ),
+            (
+                500,
+                "Encounter an error when create session: too many sessions",
+                "{}",
+                "too_many_sessions",
+            ),
             (500, "Encounter an error when x: y", "{}", "internal"),
         ] {
-            let problem = problem(StatusCode::from_u16(status).expect("a status"), text, body.as_bytes());
+            let problem = problem(
+                StatusCode::from_u16(status).expect("a status"),
+                text,
+                body.as_bytes(),
+            );
             assert_eq!(problem.code(), code, "{text}");
         }
     }

@@ -7,8 +7,8 @@ use crate::{
 use domain::Scope;
 use proto::v1::{GetContextRequest, ListContextsRequest, ListItemsRequest};
 use rmcp::model::{
-    CacheScope, ListResourceTemplatesResult, ListResourcesResult, ReadResourceResult, Resource, ResourceContents,
-    ResourceTemplate,
+    CacheScope, ListResourceTemplatesResult, ListResourcesResult, ReadResourceResult, Resource,
+    ResourceContents, ResourceTemplate,
 };
 use serde_json::json;
 
@@ -20,12 +20,17 @@ const PAGE: u32 = 50;
 /// The most recent contexts first, as rest-api lists them.
 pub(crate) async fn list(call: Call<'_>, cursor: Option<String>) -> Result<ListResourcesResult> {
     call.caller.require(Scope::ContextsRead)?;
-    let request =
-        call.caller.request(ListContextsRequest { page: view::page(PAGE, cursor), ..Default::default() });
+    let request = call.caller.request(ListContextsRequest {
+        page: view::page(PAGE, cursor),
+        ..Default::default()
+    });
     let page = call.upstream.contexts.clone().list(request).await?.into_inner();
     let resources = page.contexts.into_iter().map(|context| {
         Resource::new(format!("{SCHEME}{}", context.id), context.name)
-            .with_description(format!("{} context, {} items", context.r#type, context.item_count))
+            .with_description(format!(
+                "{} context, {} items",
+                context.r#type, context.item_count
+            ))
             .with_mime_type(JSON)
     });
     let mut result = ListResourcesResult::with_all_items(resources.collect());
@@ -41,13 +46,18 @@ pub(crate) fn templates() -> ListResourceTemplatesResult {
         .with_description("A context and its items, as JSON")
         .with_mime_type(JSON);
     let hour = 3_600_000;
-    ListResourceTemplatesResult::with_all_items(vec![template]).with_ttl_ms(hour).with_cache_scope(CacheScope::Private)
+    ListResourceTemplatesResult::with_all_items(vec![template])
+        .with_ttl_ms(hour)
+        .with_cache_scope(CacheScope::Private)
 }
 
 /// A context and as many of its items, newest last, as fit; a note says when there are more.
 pub(crate) async fn read(call: Call<'_>, uri: &str) -> Result<ReadResourceResult> {
     call.caller.require(Scope::ContextsRead)?;
-    let id = uri.strip_prefix(SCHEME).and_then(|id| id.parse::<domain::ContextId>().ok()).ok_or_else(missing)?;
+    let id = uri
+        .strip_prefix(SCHEME)
+        .and_then(|id| id.parse::<domain::ContextId>().ok())
+        .ok_or_else(missing)?;
     let request = call.caller.request(GetContextRequest { id: id.to_string() });
     let context = call.upstream.contexts.clone().get(request).await?.into_inner();
     let budget = call.results.default_bytes;
@@ -57,7 +67,13 @@ pub(crate) async fn read(call: Call<'_>, uri: &str) -> Result<ReadResourceResult
         max_bytes: u32::try_from(budget).unwrap_or(u32::MAX),
         newest_first: true,
     });
-    let page = call.upstream.contexts.clone().list_items(request).await?.into_inner();
+    let page = call
+        .upstream
+        .contexts
+        .clone()
+        .list_items(request)
+        .await?
+        .into_inner();
     let mut room = budget;
     let mut items = Vec::with_capacity(page.items.len());
     for item in page.items {
@@ -67,14 +83,22 @@ pub(crate) async fn read(call: Call<'_>, uri: &str) -> Result<ReadResourceResult
     }
     items.reverse();
     let truncated = !page.next_cursor.is_empty() || items.iter().any(|item| item.truncated);
-    let mut value = json!({"context": view::Context::whole(context)?, "items": items, "truncated": truncated});
+    let mut value =
+        json!({"context": view::Context::whole(context)?, "items": items, "truncated": truncated});
     if truncated {
-        value["note"] = json!("only the newest items are shown, or a part of one; the tool context_get reads the rest");
+        value["note"] =
+            json!("only the newest items are shown, or a part of one; the tool context_get reads the rest");
     }
     let contents = ResourceContents::text(value.to_string(), uri).with_mime_type(JSON);
-    Ok(ReadResourceResult::new(vec![contents]).with_ttl_ms(0).with_cache_scope(CacheScope::Private))
+    Ok(ReadResourceResult::new(vec![contents])
+        .with_ttl_ms(0)
+        .with_cache_scope(CacheScope::Private))
 }
 
 fn missing() -> Error {
-    Error::Refused { code: "not_found".into(), message: "no such resource".to_owned(), not_found: true }
+    Error::Refused {
+        code: "not_found".into(),
+        message: "no such resource".to_owned(),
+        not_found: true,
+    }
 }

@@ -12,7 +12,8 @@ use parking_lot::Mutex;
 use rmcp::{
     model::{ClientJsonRpcMessage, ServerJsonRpcMessage},
     transport::streamable_http_server::session::{
-        RestoreOutcome, ServerSseMessage, SessionId, SessionManager, SessionState, SessionStore, SessionStoreError,
+        RestoreOutcome, ServerSseMessage, SessionId, SessionManager, SessionState, SessionStore,
+        SessionStoreError,
         local::{LocalSessionManager, LocalSessionManagerError},
     },
 };
@@ -56,7 +57,13 @@ impl Sessions {
     pub(crate) fn new(settings: &settings::Sessions, total: Arc<AtomicUsize>) -> Self {
         let mut local = LocalSessionManager::default();
         local.session_config.keep_alive = Some(settings.idle);
-        Self { local, used: Mutex::default(), max: settings.max, max_here: settings.max_per_tenant, total }
+        Self {
+            local,
+            used: Mutex::default(),
+            max: settings.max,
+            max_here: settings.max_per_tenant,
+            total,
+        }
     }
 
     /// Makes room for one more.
@@ -125,7 +132,11 @@ impl SessionManager for Sessions {
         Ok(self.local.create_stream(id, message).await?)
     }
 
-    async fn accept_message(&self, id: &SessionId, message: ClientJsonRpcMessage) -> Result<(), SessionError> {
+    async fn accept_message(
+        &self,
+        id: &SessionId,
+        message: ClientJsonRpcMessage,
+    ) -> Result<(), SessionError> {
         Ok(self.local.accept_message(id, message).await?)
     }
 
@@ -176,14 +187,18 @@ impl SessionStore for Initializations {
         if id.len() > MAX_ID {
             return Ok(None);
         }
-        let Some(bytes) = self.cache.get(&self.key(id)).await else { return Ok(None) };
+        let Some(bytes) = self.cache.get(&self.key(id)).await else {
+            return Ok(None);
+        };
         let state = serde_json::from_slice(&bytes)?;
         self.cache.put(&self.key(id), &bytes, self.ttl).await;
         Ok(Some(state))
     }
 
     async fn store(&self, id: &str, state: &SessionState) -> Result<(), SessionStoreError> {
-        self.cache.put(&self.key(id), &serde_json::to_vec(state)?, self.ttl).await;
+        self.cache
+            .put(&self.key(id), &serde_json::to_vec(state)?, self.ttl)
+            .await;
         Ok(())
     }
 
@@ -198,7 +213,11 @@ mod tests {
     use super::*;
 
     fn sessions(max: usize, max_per_tenant: usize, total: &Arc<AtomicUsize>) -> Sessions {
-        let settings = settings::Sessions { max, max_per_tenant, ..Default::default() };
+        let settings = settings::Sessions {
+            max,
+            max_per_tenant,
+            ..Default::default()
+        };
         Sessions::new(&settings, total.clone())
     }
 
@@ -232,9 +251,18 @@ mod tests {
         let ttl = Duration::from_secs(60);
         let (ours, theirs) = (TenantId::new(), TenantId::new());
         let store = Initializations::new(cache.clone(), ours, ttl);
-        store.store("s1", &SessionState::new(Default::default())).await.expect("kept");
+        store
+            .store("s1", &SessionState::new(Default::default()))
+            .await
+            .expect("kept");
         assert!(store.load("s1").await.expect("an answer").is_some());
-        assert!(Initializations::new(cache, theirs, ttl).load("s1").await.expect("an answer").is_none());
+        assert!(
+            Initializations::new(cache, theirs, ttl)
+                .load("s1")
+                .await
+                .expect("an answer")
+                .is_none()
+        );
         store.delete("s1").await.expect("gone");
         assert!(store.load("s1").await.expect("an answer").is_none());
     }

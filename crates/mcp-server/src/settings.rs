@@ -88,40 +88,60 @@ impl Default for Settings {
 
 impl Default for RestApi {
     fn default() -> Self {
-        Self { url: "http://127.0.0.1:50051".to_owned() }
+        Self {
+            url: "http://127.0.0.1:50051".to_owned(),
+        }
     }
 }
 
 impl Default for RateLimit {
     fn default() -> Self {
-        Self { per_second: 500.0, burst: 1000 }
+        Self {
+            per_second: 500.0,
+            burst: 1000,
+        }
     }
 }
 
 impl Default for Sessions {
     fn default() -> Self {
         let minute = Duration::from_secs(60);
-        Self { max: 5000, max_per_tenant: 500, idle: 5 * minute, resumable: 24 * 60 * minute }
+        Self {
+            max: 5000,
+            max_per_tenant: 500,
+            idle: 5 * minute,
+            resumable: 24 * 60 * minute,
+        }
     }
 }
 
 impl Default for Results {
     fn default() -> Self {
-        Self { default_bytes: 64 << 10, max_bytes: 2 << 20 }
+        Self {
+            default_bytes: 64 << 10,
+            max_bytes: 2 << 20,
+        }
     }
 }
 
 impl Settings {
     /// The hosts that rmcp lets through; none: all.
     pub(crate) fn hosts(&self) -> Vec<String> {
-        if self.allowed_hosts.iter().any(|host| host == "*") { Vec::new() } else { self.allowed_hosts.clone() }
+        if self.allowed_hosts.iter().any(|host| host == "*") {
+            Vec::new()
+        } else {
+            self.allowed_hosts.clone()
+        }
     }
 }
 
 impl RateLimit {
     /// The quota of one key, when there is one.
     pub(crate) fn quota(&self) -> Option<Quota> {
-        (self.per_second > 0.0).then_some(Quota { per_second: self.per_second, burst: self.burst })
+        (self.per_second > 0.0).then_some(Quota {
+            per_second: self.per_second,
+            burst: self.burst,
+        })
     }
 }
 
@@ -134,7 +154,9 @@ impl chassis::Settings for Settings {
     }
 
     fn validate(&self, _common: &Common) -> Result<(), Invalid> {
-        self.redis.validate().map_err(|error| Invalid::new("redis.url", error.to_string()))?;
+        self.redis
+            .validate()
+            .map_err(|error| Invalid::new("redis.url", error.to_string()))?;
         let rate = &self.rate_limit;
         if !rate.per_second.is_finite() || rate.per_second < 0.0 {
             return Err(Invalid::new("rate_limit.per_second", "0 (no limit) or more"));
@@ -144,7 +166,10 @@ impl chassis::Settings for Settings {
         }
         for origin in &self.allowed_origins {
             if !origin.contains("://") && origin != "null" {
-                return Err(Invalid::new("allowed_origins", "origins such as https://app.example.com:443"));
+                return Err(Invalid::new(
+                    "allowed_origins",
+                    "origins such as https://app.example.com:443",
+                ));
             }
         }
         if self.sessions.max == 0 || self.sessions.max_per_tenant == 0 {
@@ -158,7 +183,10 @@ impl chassis::Settings for Settings {
             return Err(Invalid::new("results.max_bytes", "1 KiB to 3 MiB"));
         }
         if !(1024..=self.results.max_bytes).contains(&self.results.default_bytes) {
-            return Err(Invalid::new("results.default_bytes", "1 KiB to results.max_bytes"));
+            return Err(Invalid::new(
+                "results.default_bytes",
+                "1 KiB to results.max_bytes",
+            ));
         }
         Ok(())
     }

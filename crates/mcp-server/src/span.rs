@@ -32,16 +32,26 @@ pub(crate) struct Operation<'a> {
 impl<'a> Operation<'a> {
     /// A method that is about nothing in particular.
     pub(crate) fn of(method: &'static str) -> Self {
-        Self { method, tool: None, uri: None }
+        Self {
+            method,
+            tool: None,
+            uri: None,
+        }
     }
 
     /// A call of `tool`.
     pub(crate) fn call(tool: &'a str) -> Self {
-        Self { tool: Some(tool), ..Self::of("tools/call") }
+        Self {
+            tool: Some(tool),
+            ..Self::of("tools/call")
+        }
     }
 
     fn name(&self) -> String {
-        self.tool.map_or_else(|| self.method.to_owned(), |tool| format!("{} {tool}", self.method))
+        self.tool.map_or_else(
+            || self.method.to_owned(),
+            |tool| format!("{} {tool}", self.method),
+        )
     }
 }
 
@@ -61,7 +71,9 @@ pub(crate) fn parts(cx: &RequestContext<RoleServer>) -> Option<&Parts> {
 /// Who sent the message. The middleware put it there, so it is missing only by a defect.
 pub(crate) fn caller(cx: &RequestContext<RoleServer>) -> Result<Arc<Caller>, Error> {
     let caller = parts(cx).and_then(|parts| parts.extensions.get::<Arc<Caller>>());
-    caller.cloned().ok_or_else(|| Error::internal("an MCP message without a caller"))
+    caller
+        .cloned()
+        .ok_or_else(|| Error::internal("an MCP message without a caller"))
 }
 
 /// Does `work` within the operation's span and measures it. The client's cancellation drops it where it stands.
@@ -129,7 +141,11 @@ fn attributes(operation: Operation<'_>, cx: &RequestContext<RoleServer>) -> Vec<
         attributes.push(KeyValue::new("mcp.protocol.version", version.to_string()));
     }
     if let Some(parts) = parts(cx) {
-        if let Some(session) = parts.headers.get("mcp-session-id").and_then(|id| id.to_str().ok()) {
+        if let Some(session) = parts
+            .headers
+            .get("mcp-session-id")
+            .and_then(|id| id.to_str().ok())
+        {
             attributes.push(KeyValue::new("mcp.session.id", session.to_owned()));
         }
         if let Some(caller) = parts.extensions.get::<Arc<Caller>>() {

@@ -49,7 +49,14 @@ impl Tenants {
         cache: Arc<dyn Cache>,
         sessions: settings::Sessions,
     ) -> Self {
-        Self { shared, config, cache, sessions, open_sessions: Arc::default(), tenants: RwLock::default() }
+        Self {
+            shared,
+            config,
+            cache,
+            sessions,
+            open_sessions: Arc::default(),
+            tenants: RwLock::default(),
+        }
     }
 
     /// Sessions of all tenants.
@@ -72,7 +79,11 @@ impl Tenants {
         if let Some(tenant) = self.tenants.read().get(&id) {
             return tenant.clone();
         }
-        self.tenants.write().entry(id).or_insert_with(|| Arc::new(self.open(id))).clone()
+        self.tenants
+            .write()
+            .entry(id)
+            .or_insert_with(|| Arc::new(self.open(id)))
+            .clone()
     }
 
     fn open(&self, id: TenantId) -> Tenant {
@@ -82,7 +93,10 @@ impl Tenants {
         let store = Initializations::new(self.cache.clone(), id, self.sessions.resumable);
         config.session_store = Some(Arc::new(store));
         let serve = handler.clone();
-        Tenant { handler, mcp: StreamableHttpService::new(move || Ok(serve.clone()), Arc::new(sessions), config) }
+        Tenant {
+            handler,
+            mcp: StreamableHttpService::new(move || Ok(serve.clone()), Arc::new(sessions), config),
+        }
     }
 }
 
@@ -100,6 +114,9 @@ pub(crate) async fn serve(State(tenants): State<Arc<Tenants>>, request: Request)
         Err(error) => return refusal::unread(&error, tenants.config.max_request_body_bytes),
     };
     parts.extensions.insert(Ambient(telemetry::context::current()));
-    let response = tenant.mcp.handle(Request::from_parts(parts, Body::from(body.clone()))).await;
+    let response = tenant
+        .mcp
+        .handle(Request::from_parts(parts, Body::from(body.clone())))
+        .await;
     refusal::explained(response.map(Body::new), &body).await
 }

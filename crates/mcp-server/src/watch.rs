@@ -18,7 +18,7 @@ use tonic::{
 
 /// The first and the longest pause between two streams.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// What follows the catalogue.
 pub(crate) struct Watch {
@@ -33,13 +33,24 @@ pub(crate) struct Watch {
 /// # Errors
 /// When the SERVICE_TOKEN is none that metadata could carry.
 pub(crate) fn start(host: &Host, channel: &GrpcChannel, catalogue: &Catalogue) -> anyhow::Result<()> {
-    let token = host.common.service_token.as_ref().map(|token| bearer(token.expose_secret())).transpose()?;
+    let token = host
+        .common
+        .service_token
+        .as_ref()
+        .map(|token| bearer(token.expose_secret()))
+        .transpose()?;
     if token.is_none() {
         tracing::warn!("no SERVICE_TOKEN is set: rest-api will not show its catalogue");
     }
-    let client = CatalogueClient::new(channel.clone()).max_decoding_message_size(chassis::grpc::MAX_MESSAGE_BYTES);
+    let client =
+        CatalogueClient::new(channel.clone()).max_decoding_message_size(chassis::grpc::MAX_MESSAGE_BYTES);
     let rest_api = host.readiness.dependency("rest-api");
-    let watch = Watch { client, token, catalogue: catalogue.clone(), rest_api };
+    let watch = Watch {
+        client,
+        token,
+        catalogue: catalogue.clone(),
+        rest_api,
+    };
     host.tasks.spawn("catalogue-watch", watch.run());
     Ok(())
 }
@@ -58,7 +69,10 @@ impl Watch {
                 // rest-api asks its clients now and then to connect anew: nothing is wrong with it.
                 Ok(()) if was_synced => tracing::debug!("the catalogue's stream ended"),
                 Ok(()) => self.rest_api.down("the catalogue's stream ended at once"),
-                Err(status) => self.rest_api.down(format_args!("{:?}: the catalogue cannot be followed", status.code())),
+                Err(status) => self.rest_api.down(format_args!(
+                    "{:?}: the catalogue cannot be followed",
+                    status.code()
+                )),
             }
             tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
             pause = (2 * pause).min(LONGEST_PAUSE);
@@ -96,11 +110,21 @@ async fn snapshot(stream: &mut Streaming<CatalogueEvent>) -> Result<Ledger, Stat
     let mut ledger = Ledger::default();
     loop {
         match stream.message().await? {
-            Some(CatalogueEvent { event: Some(Event::Upserted(tool)) }) => _ = ledger.upsert(tool),
-            Some(CatalogueEvent { event: Some(Event::Removed(removed)) }) => _ = ledger.remove(&removed),
-            Some(CatalogueEvent { event: Some(Event::Synced(_)) }) => return Ok(ledger),
+            Some(CatalogueEvent {
+                event: Some(Event::Upserted(tool)),
+            }) => _ = ledger.upsert(tool),
+            Some(CatalogueEvent {
+                event: Some(Event::Removed(removed)),
+            }) => _ = ledger.remove(&removed),
+            Some(CatalogueEvent {
+                event: Some(Event::Synced(_)),
+            }) => return Ok(ledger),
             Some(CatalogueEvent { event: None }) => {}
-            None => return Err(Status::unavailable("the stream ended before the catalogue was complete")),
+            None => {
+                return Err(Status::unavailable(
+                    "the stream ended before the catalogue was complete",
+                ));
+            }
         }
     }
 }

@@ -47,6 +47,9 @@ impl BuiltIn for ContextAppend {
         });
         let answer = call.upstream.contexts.clone().append(request).await?.into_inner();
         let sequences = answer.items.iter().map(|item| item.sequence).collect();
-        Ok(Output { context: view::Context::summary(answer.context.unwrap_or_default())?, sequences })
+        Ok(Output {
+            context: view::Context::summary(answer.context.unwrap_or_default())?,
+            sequences,
+        })
     }
 }

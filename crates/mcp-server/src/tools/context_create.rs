@@ -61,6 +61,8 @@ impl BuiltIn for ContextCreate {
             items: arguments.items.into_iter().map(Into::into).collect(),
         });
         let context = call.upstream.contexts.clone().create(request).await?.into_inner();
-        Ok(Output { context: view::Context::whole(context)? })
+        Ok(Output {
+            context: view::Context::whole(context)?,
+        })
     }
 }

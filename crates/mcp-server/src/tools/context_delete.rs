@@ -38,7 +38,10 @@ impl BuiltIn for ContextDelete {
 
     async fn call(call: Call<'_>, arguments: Arguments) -> Result<Output> {
         let Arguments { id, if_version } = arguments;
-        let request = call.caller.request(DeleteContextRequest { id: id.clone(), if_version });
+        let request = call.caller.request(DeleteContextRequest {
+            id: id.clone(),
+            if_version,
+        });
         call.upstream.contexts.clone().delete(request).await?;
         Ok(Output { id, deleted: true })
     }

@@ -58,12 +58,20 @@ impl BuiltIn for ContextGet {
 
     async fn call(call: Call<'_>, arguments: Arguments) -> Result<Output> {
         let budget = budget(arguments.max_bytes, call.results)?;
-        let request = call.caller.request(GetContextRequest { id: arguments.id.clone() });
+        let request = call.caller.request(GetContextRequest {
+            id: arguments.id.clone(),
+        });
         let context = call.upstream.contexts.clone().get(request).await?.into_inner();
         let context = view::Context::whole(context)?;
         if context.item_count == 0 || arguments.limit == Some(0) {
             let truncated = context.item_count > 0;
-            return Ok(Output { context, items: Vec::new(), truncated, next_cursor: None, note: None });
+            return Ok(Output {
+                context,
+                items: Vec::new(),
+                truncated,
+                next_cursor: None,
+                note: None,
+            });
         }
         let request = call.caller.request(ListItemsRequest {
             id: arguments.id,
@@ -71,7 +79,13 @@ impl BuiltIn for ContextGet {
             max_bytes: u32::try_from(budget).unwrap_or(u32::MAX),
             newest_first: arguments.newest_first,
         });
-        let page = call.upstream.contexts.clone().list_items(request).await?.into_inner();
+        let page = call
+            .upstream
+            .contexts
+            .clone()
+            .list_items(request)
+            .await?
+            .into_inner();
         let mut room = budget;
         let mut items = Vec::with_capacity(page.items.len());
         for item in page.items {
@@ -82,7 +96,13 @@ impl BuiltIn for ContextGet {
         let next_cursor = Some(page.next_cursor).filter(|cursor| !cursor.is_empty());
         let cut = items.iter().any(|item| item.truncated);
         let note = note(next_cursor.is_some(), cut, call.results);
-        Ok(Output { context, truncated: note.is_some(), items, next_cursor, note })
+        Ok(Output {
+            context,
+            truncated: note.is_some(),
+            items,
+            next_cursor,
+            note,
+        })
     }
 }
 
@@ -90,7 +110,10 @@ fn budget(wanted: Option<usize>, results: &Results) -> Result<usize> {
     match wanted {
         None => Ok(results.default_bytes),
         Some(bytes) if (1..=results.max_bytes).contains(&bytes) => Ok(bytes),
-        Some(_) => Err(Error::Arguments(format!("/max_bytes: expected 1 to {}", results.max_bytes))),
+        Some(_) => Err(Error::Arguments(format!(
+            "/max_bytes: expected 1 to {}",
+            results.max_bytes
+        ))),
     }
 }
 
@@ -98,7 +121,9 @@ fn note(more: bool, cut: bool, results: &Results) -> Option<String> {
     let more = more.then(|| "more items follow: call again with cursor = next_cursor".to_owned());
     let cut = cut.then(|| {
         let max = results.max_bytes;
-        format!("an item's content was cut: call again with a larger max_bytes (up to {max}) and the same cursor")
+        format!(
+            "an item's content was cut: call again with a larger max_bytes (up to {max}) and the same cursor"
+        )
     });
     match (more, cut) {
         (Some(more), Some(cut)) => Some(format!("{more}; {cut}")),

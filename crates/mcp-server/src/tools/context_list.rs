@@ -61,7 +61,10 @@ impl BuiltIn for ContextList {
 
     async fn call(call: Call<'_>, arguments: Arguments) -> Result<Output> {
         let request = call.caller.request(ListContextsRequest {
-            page: view::page(arguments.limit.unwrap_or(20).clamp(1, MAX_CONTEXTS), arguments.cursor),
+            page: view::page(
+                arguments.limit.unwrap_or(20).clamp(1, MAX_CONTEXTS),
+                arguments.cursor,
+            ),
             r#type: arguments.kind,
             status: arguments.status,
             agent_id: arguments.agent_id,
@@ -70,13 +73,22 @@ impl BuiltIn for ContextList {
         });
         let page = call.upstream.contexts.clone().list(request).await?.into_inner();
         let next_cursor = Some(page.next_cursor).filter(|cursor| !cursor.is_empty());
-        let contexts = page.contexts.into_iter().map(view::Context::summary).collect::<Result<_>>()?;
-        Ok(Output { contexts, truncated: next_cursor.is_some(), next_cursor })
+        let contexts = page
+            .contexts
+            .into_iter()
+            .map(view::Context::summary)
+            .collect::<Result<_>>()?;
+        Ok(Output {
+            contexts,
+            truncated: next_cursor.is_some(),
+            next_cursor,
+        })
     }
 }
 
 fn since(text: &str) -> Result<prost_types::Timestamp> {
-    let time = chrono::DateTime::parse_from_rfc3339(text)
-        .map_err(|_| Error::Arguments("/updated_since: expected a time such as 2026-07-28T12:00:00Z".to_owned()))?;
+    let time = chrono::DateTime::parse_from_rfc3339(text).map_err(|_| {
+        Error::Arguments("/updated_since: expected a time such as 2026-07-28T12:00:00Z".to_owned())
+    })?;
     Ok(proto::convert::timestamp(time.to_utc()))
 }

@@ -75,12 +75,19 @@ impl BuiltIn for ContextSearch {
             let end = snippet.floor_char_boundary(MAX_SNIPPET);
             snippet.truncate(end);
             let context = view::Context::summary(hit.context.unwrap_or_default())?;
-            Ok(Hit { context, sequence: hit.sequence, snippet, score: hit.score })
+            Ok(Hit {
+                context,
+                sequence: hit.sequence,
+                snippet,
+                score: hit.score,
+            })
         };
         Ok(Output {
             hits: answer.hits.into_iter().map(hit).collect::<Result<_>>()?,
             truncated: answer.truncated,
-            note: answer.truncated.then_some("there are more hits: raise limit (up to 50) or narrow the query"),
+            note: answer
+                .truncated
+                .then_some("there are more hits: raise limit (up to 50) or narrow the query"),
         })
     }
 }

@@ -60,6 +60,8 @@ impl BuiltIn for ContextUpdate {
             if_version: arguments.if_version,
         });
         let context = call.upstream.contexts.clone().update(request).await?.into_inner();
-        Ok(Output { context: view::Context::whole(context)? })
+        Ok(Output {
+            context: view::Context::whole(context)?,
+        })
     }
 }

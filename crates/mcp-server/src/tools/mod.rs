@@ -89,7 +89,12 @@ impl Tool {
         definition.title = Some(B::TITLE.to_owned());
         definition.output_schema = Some(Arc::new(output_schema::<B::Output>()));
         definition.annotations = Some(annotations(B::TITLE, B::EFFECT));
-        Ok(Self { definition, scope: B::SCOPE, arguments, run: |tool, call, given| Box::pin(tool.run::<B>(call, given)) })
+        Ok(Self {
+            definition,
+            scope: B::SCOPE,
+            arguments,
+            run: |tool, call, given| Box::pin(tool.run::<B>(call, given)),
+        })
     }
 
     /// Calls it, when the caller may and the arguments fit.
@@ -100,7 +105,8 @@ impl Tool {
 
     async fn run<B: BuiltIn>(&self, call: Call<'_>, given: JsonObject) -> Result<CallToolResult> {
         let given = Value::Object(given);
-        let arguments = <B::Arguments as Deserialize>::deserialize(&given).map_err(|error| self.misfit(&given, &error))?;
+        let arguments = <B::Arguments as Deserialize>::deserialize(&given)
+            .map_err(|error| self.misfit(&given, &error))?;
         let output = B::call(call, arguments).await?;
         // The text is the same JSON: agents whose client has no structured content read that.
         let text = serde_json::to_string(&output).map_err(Error::internal)?;
@@ -111,14 +117,27 @@ impl Tool {
 
     /// Where the arguments do not fit. The types decide; the schema, which says the same, knows the places.
     fn misfit(&self, given: &Value, error: &serde_json::Error) -> Error {
-        let told: Vec<String> = self.arguments.iter_errors(given).take(MAX_TOLD).map(|e| tell(&e)).collect();
-        Error::Arguments(if told.is_empty() { error.to_string() } else { told.join("; ") })
+        let told: Vec<String> = self
+            .arguments
+            .iter_errors(given)
+            .take(MAX_TOLD)
+            .map(|e| tell(&e))
+            .collect();
+        Error::Arguments(if told.is_empty() {
+            error.to_string()
+        } else {
+            told.join("; ")
+        })
     }
 }
 
 fn tell(error: &jsonschema::ValidationError<'_>) -> String {
     let place = error.instance_path().to_string();
-    format!("{}: {}", if place.is_empty() { "/" } else { &place }, error.masked())
+    format!(
+        "{}: {}",
+        if place.is_empty() { "/" } else { &place },
+        error.masked()
+    )
 }
 
 /// All built-in tools, by name.
@@ -160,7 +179,31 @@ fn schema<T: JsonSchema>(settings: SchemaSettings) -> JsonObject {
     let generator = settings.with(|s| s.inline_subschemas = true).into_generator();
     let mut schema = generator.into_root_schema_for::<T>();
     schema.remove("title");
-    schema.ensure_object().clone()
+    let object = schema.ensure_object();
+    object.values_mut().for_each(tidy);
+    object.clone()
+}
+
+/// Takes out what tells an agent nothing and costs it tokens all the same: Rust's number formats and empty defaults.
+fn tidy(value: &mut Value) {
+    match value {
+        Value::Object(object) => {
+            object.retain(|key, value| match key.as_str() {
+                "default" => {
+                    !matches!(value, Value::Null | Value::Bool(false))
+                        && *value != json!({})
+                        && *value != json!([])
+                }
+                "format" => !value
+                    .as_str()
+                    .is_some_and(|format| ["int", "uint", "double"].iter().any(|f| format.starts_with(f))),
+                _ => true,
+            });
+            object.values_mut().for_each(tidy);
+        }
+        Value::Array(values) => values.iter_mut().for_each(tidy),
+        _ => {}
+    }
 }
 
 /// What a tool answers, or the error it ends in: clients hold errors to the schema, too.
@@ -196,17 +239,37 @@ mod tests {
         for (name, tool) in &tools {
             assert!(name.starts_with(domain::tool::RESERVED_PREFIX), "{name}");
             let input = &tool.definition.input_schema;
-            assert_eq!((&input["type"], &input["additionalProperties"]), (&json!("object"), &json!(false)), "{name}");
-            assert!(!serde_json::to_string(&tool.definition).expect("JSON").contains("$ref"), "{name}");
+            assert_eq!(
+                (&input["type"], &input["additionalProperties"]),
+                (&json!("object"), &json!(false)),
+                "{name}"
+            );
+            assert!(
+                !serde_json::to_string(&tool.definition)
+                    .expect("JSON")
+                    .contains("$ref"),
+                "{name}"
+            );
             let output = tool.definition.output_schema.as_ref().expect("an output schema");
-            let validator = jsonschema::validator_for(&Value::Object(output.as_ref().clone())).expect("it compiles");
-            assert!(validator.is_valid(&json!({"error": {"code": "not_found", "message": "no such context"}})));
+            let validator =
+                jsonschema::validator_for(&Value::Object(output.as_ref().clone())).expect("it compiles");
+            assert!(
+                validator.is_valid(&json!({"error": {"code": "not_found", "message": "no such context"}}))
+            );
             assert!(!validator.is_valid(&json!({"unrelated": 1})), "{name}");
             let hints = tool.definition.annotations.as_ref().expect("hints");
             assert_eq!(hints.open_world_hint, Some(false), "{name}");
-            assert_eq!(hints.read_only_hint, Some(tool.scope == Scope::ContextsRead), "{name}");
+            assert_eq!(
+                hints.read_only_hint,
+                Some(tool.scope == Scope::ContextsRead),
+                "{name}"
+            );
         }
-        assert!(tools["context_search"].definition.input_schema["properties"].get("query").is_some());
+        assert!(
+            tools["context_search"].definition.input_schema["properties"]
+                .get("query")
+                .is_some()
+        );
     }
 
     #[test]
@@ -215,6 +278,9 @@ mod tests {
         let given = json!({"id": "x", "items": [{"role": "user", "content": 5}], "secret": "hunter2"});
         let error = serde_json::from_str::<u8>("x").expect_err("not a number");
         let told = tools["context_append"].misfit(&given, &error).to_string();
-        assert!(told.contains("/items/0/content") && told.contains("secret") && !told.contains("hunter2"), "{told}");
+        assert!(
+            told.contains("/items/0/content") && told.contains("secret") && !told.contains("hunter2"),
+            "{told}"
+        );
     }
 }

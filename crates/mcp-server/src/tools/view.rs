@@ -80,8 +80,12 @@ pub(crate) struct NewItem {
 impl Context {
     /// All of it.
     pub(crate) fn whole(context: v1::Context) -> Result<Self> {
-        let metadata = proto::convert::object("metadata_json", &context.metadata_json).map_err(Error::internal)?;
-        Ok(Self { metadata: Some(metadata), ..Self::summary(context)? })
+        let metadata =
+            proto::convert::object("metadata_json", &context.metadata_json).map_err(Error::internal)?;
+        Ok(Self {
+            metadata: Some(metadata),
+            ..Self::summary(context)?
+        })
     }
 
     /// Without its metadata, which can be large.
@@ -107,7 +111,8 @@ impl Context {
 impl Item {
     /// The item, its content cut to at most `room` bytes.
     pub(crate) fn within(item: v1::ContextItem, room: usize) -> Result<Self> {
-        let metadata = proto::convert::object("metadata_json", &item.metadata_json).map_err(Error::internal)?;
+        let metadata =
+            proto::convert::object("metadata_json", &item.metadata_json).map_err(Error::internal)?;
         let size = item.content.len();
         let mut content = item.content;
         let end = content.floor_char_boundary(room);
@@ -127,8 +132,16 @@ impl Item {
 
 impl From<NewItem> for v1::NewItem {
     fn from(item: NewItem) -> Self {
-        let metadata_json = if item.metadata.is_empty() { String::new() } else { object_text(&item.metadata) };
-        Self { role: item.role, content: item.content, metadata_json }
+        let metadata_json = if item.metadata.is_empty() {
+            String::new()
+        } else {
+            object_text(&item.metadata)
+        };
+        Self {
+            role: item.role,
+            content: item.content,
+            metadata_json,
+        }
     }
 }
 
@@ -139,11 +152,17 @@ pub(crate) fn object_text(object: &JsonObject) -> String {
 
 /// A page request; `limit` 0 takes the default.
 pub(crate) fn page(limit: u32, cursor: Option<String>) -> Option<v1::PageRequest> {
-    Some(v1::PageRequest { limit, cursor: cursor.unwrap_or_default() })
+    Some(v1::PageRequest {
+        limit,
+        cursor: cursor.unwrap_or_default(),
+    })
 }
 
 fn time(stamp: Option<prost_types::Timestamp>) -> Result<Option<String>> {
-    let time = stamp.map(|stamp| proto::convert::time("time", &stamp)).transpose().map_err(Error::internal)?;
+    let time = stamp
+        .map(|stamp| proto::convert::time("time", &stamp))
+        .transpose()
+        .map_err(Error::internal)?;
     Ok(time.map(|time| time.to_rfc3339_opts(chrono::SecondsFormat::Micros, true)))
 }
 
@@ -153,10 +172,19 @@ mod tests {
 
     #[test]
     fn an_item_is_cut_between_characters_and_says_so() {
-        let item = |content: &str| v1::ContextItem { content: content.into(), ..Default::default() };
+        let item = |content: &str| v1::ContextItem {
+            content: content.into(),
+            ..Default::default()
+        };
         let cut = Item::within(item("aéé"), 2).expect("an item");
-        assert_eq!((cut.content.as_str(), cut.truncated, cut.size_bytes), ("a", true, Some(5)));
+        assert_eq!(
+            (cut.content.as_str(), cut.truncated, cut.size_bytes),
+            ("a", true, Some(5))
+        );
         let whole = Item::within(item("aéé"), 5).expect("an item");
-        assert_eq!((whole.content.as_str(), whole.truncated, whole.size_bytes), ("aéé", false, None));
+        assert_eq!(
+            (whole.content.as_str(), whole.truncated, whole.size_bytes),
+            ("aéé", false, None)
+        );
     }
 }

@@ -15,26 +15,47 @@ async fn both_eras_list_create_find_and_read() {
         let client = house.client(mode).await;
         let tools = client.list_all_tools().await.unwrap();
         let names: Vec<_> = tools.iter().map(|tool| &*tool.name).collect();
-        assert!(names.is_sorted() && names.contains(&"weather") && names.contains(&"context_search"), "{names:?}");
+        assert!(
+            names.is_sorted() && names.contains(&"weather") && names.contains(&"context_search"),
+            "{names:?}"
+        );
 
         let items = json!([{"role": "user", "content": format!("the disk of {name} is full")}]);
-        let made = client.call_tool(call("context_create", json!({"name": name, "items": items}))).await.unwrap();
+        let made = client
+            .call_tool(call("context_create", json!({"name": name, "items": items})))
+            .await
+            .unwrap();
         let made = made.structured_content.unwrap();
         let id = made["context"]["id"].as_str().unwrap().to_owned();
 
-        let found = client.call_tool(call("context_search", json!({"query": format!("of {name}")}))).await.unwrap();
+        let found = client
+            .call_tool(call("context_search", json!({"query": format!("of {name}")})))
+            .await
+            .unwrap();
         let text = found.content[0].as_text().unwrap().text.clone();
         let found = found.structured_content.unwrap();
         assert_eq!(found["hits"][0]["context"]["id"], json!(id), "{found}");
-        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), found, "the text is the same");
+        assert_eq!(
+            serde_json::from_str::<Value>(&text).unwrap(),
+            found,
+            "the text is the same"
+        );
 
         let uri = format!("context://{id}");
-        let read = client.read_resource(ReadResourceRequestParams::new(uri.clone())).await.unwrap();
-        let ResourceContents::TextResourceContents { text, .. } = &read.contents[0] else { panic!("text") };
+        let read = client
+            .read_resource(ReadResourceRequestParams::new(uri.clone()))
+            .await
+            .unwrap();
+        let ResourceContents::TextResourceContents { text, .. } = &read.contents[0] else {
+            panic!("text")
+        };
         assert!(text.contains("is full"), "{text}");
         let resources = client.list_all_resources().await.unwrap();
         assert!(resources.iter().any(|resource| resource.uri == uri));
-        assert_eq!(client.list_all_resource_templates().await.unwrap()[0].uri_template, "context://{id}");
+        assert_eq!(
+            client.list_all_resource_templates().await.unwrap()[0].uri_template,
+            "context://{id}"
+        );
         client.cancel().await.unwrap();
     }
 }
@@ -48,7 +69,10 @@ async fn registered_tools_run_with_progress_and_fail_for_the_agent() {
     house.until_tools(9).await;
     for mode in [modern(), legacy()] {
         let client = house.client(mode).await;
-        let echoed = client.call_tool(call("echo", json!({"a": [1, 2]}))).await.unwrap();
+        let echoed = client
+            .call_tool(call("echo", json!({"a": [1, 2]})))
+            .await
+            .unwrap();
         assert_eq!(echoed.structured_content.unwrap(), json!({"a": [1, 2]}));
         assert_eq!(echoed.meta.unwrap()["devops-mcp/execution"]["id"], json!("e-1"));
         let heard = &client.service().progress;
@@ -56,12 +80,21 @@ async fn registered_tools_run_with_progress_and_fail_for_the_agent() {
 
         let failed = client.call_tool(call("boom", json!({}))).await.unwrap();
         assert_eq!(failed.is_error, Some(true));
-        assert_eq!(failed.structured_content.unwrap()["error"]["code"], json!("http_status"));
+        assert_eq!(
+            failed.structured_content.unwrap()["error"]["code"],
+            json!("http_status")
+        );
         client.cancel().await.unwrap();
     }
     let text = house.metrics();
-    let measured = |labels: &str| text.lines().any(|l| l.starts_with("mcp_server_operation_duration_seconds_count") && l.contains(labels));
-    assert!(measured(r#"method="tools/call",tool="boom",error_type="tool_error""#), "{text}");
+    let measured = |labels: &str| {
+        text.lines()
+            .any(|l| l.starts_with("mcp_server_operation_duration_seconds_count") && l.contains(labels))
+    };
+    assert!(
+        measured(r#"method="tools/call",tool="boom",error_type="tool_error""#),
+        "{text}"
+    );
 }
 
 #[tokio::test]
@@ -70,17 +103,37 @@ async fn a_client_that_goes_away_or_cancels_ends_the_run() {
     house.rest.register(house.tenant, "slow");
     house.until_tools(8).await;
 
-    let gone = house.post(&house.url, &house.key, "tools/call", json!({"name": "slow", "arguments": {}})).send();
-    assert!(tokio::time::timeout(Duration::from_millis(300), gone).await.is_err());
-    eventually("the run is dropped", || house.rest.run_dropped.swap(false, Ordering::SeqCst)).await;
+    let gone = house
+        .post(
+            &house.url,
+            &house.key,
+            "tools/call",
+            json!({"name": "slow", "arguments": {}}),
+        )
+        .send();
+    assert!(
+        tokio::time::timeout(Duration::from_millis(300), gone)
+            .await
+            .is_err()
+    );
+    eventually("the run is dropped", || {
+        house.rest.run_dropped.swap(false, Ordering::SeqCst)
+    })
+    .await;
 
     let client = house.client(legacy()).await;
-    let request = rmcp::model::ClientRequest::CallToolRequest(rmcp::model::CallToolRequest::new(call("slow", json!({}))));
+    let request = rmcp::model::ClientRequest::CallToolRequest(rmcp::model::CallToolRequest::new(call(
+        "slow",
+        json!({}),
+    )));
     let options = rmcp::service::PeerRequestOptions::no_options();
     let handle = client.send_cancellable_request(request, options).await.unwrap();
     tokio::time::sleep(Duration::from_millis(200)).await;
     handle.cancel(None).await.unwrap();
-    eventually("the run is dropped", || house.rest.run_dropped.load(Ordering::SeqCst)).await;
+    eventually("the run is dropped", || {
+        house.rest.run_dropped.load(Ordering::SeqCst)
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -89,16 +142,32 @@ async fn clients_of_both_eras_hear_that_their_tools_changed() {
     house.until_tools(7).await;
     let old = house.client(legacy()).await;
     let new = house.client(modern()).await;
-    let mut stream = new.listen(SubscriptionFilter::builder().tools_list_changed().build()).await.unwrap();
+    let mut stream = new
+        .listen(SubscriptionFilter::builder().tools_list_changed().build())
+        .await
+        .unwrap();
     // The legacy client's own stream is opened after it has initialized.
     tokio::time::sleep(Duration::from_millis(300)).await;
 
     house.rest.register(TenantId::new(), "not-ours");
     house.rest.register(house.tenant, "ours");
-    let told = tokio::time::timeout(Duration::from_secs(3), stream.next()).await.unwrap().unwrap();
-    assert!(matches!(told, Some(ServerNotification::ToolListChangedNotification(_))), "{told:?}");
-    eventually("the legacy client hears", || old.service().changes.load(Ordering::SeqCst) > 0).await;
-    assert_eq!(old.service().changes.load(Ordering::SeqCst), 1, "another tenant's tools are no news");
+    let told = tokio::time::timeout(Duration::from_secs(3), stream.next())
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(
+        matches!(told, Some(ServerNotification::ToolListChangedNotification(_))),
+        "{told:?}"
+    );
+    eventually("the legacy client hears", || {
+        old.service().changes.load(Ordering::SeqCst) > 0
+    })
+    .await;
+    assert_eq!(
+        old.service().changes.load(Ordering::SeqCst),
+        1,
+        "another tenant's tools are no news"
+    );
 }
 
 #[tokio::test]
@@ -138,7 +207,12 @@ async fn the_trace_in_meta_goes_before_the_one_in_the_header() {
     let passed = house.rest.traceparent.lock().clone().unwrap();
     assert!(passed.contains(&"a".repeat(32)), "{passed}");
 
-    let request = house.post(&house.url, &house.key, "tools/call", json!({"name": "context_create", "arguments": {"name": "x"}}));
+    let request = house.post(
+        &house.url,
+        &house.key,
+        "tools/call",
+        json!({"name": "context_create", "arguments": {"name": "x"}}),
+    );
     request.header("traceparent", trace("b")).send().await.unwrap();
     let passed = house.rest.traceparent.lock().clone().unwrap();
     assert!(passed.contains(&"b".repeat(32)), "{passed}");

@@ -49,7 +49,9 @@ type Events<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 fn refused(code: tonic::Code, stable: &'static str, message: &str) -> Status {
     let mut status = Status::new(code, message);
-    status.metadata_mut().insert(proto::CODE_KEY, MetadataValue::from_static(stable));
+    status
+        .metadata_mut()
+        .insert(proto::CODE_KEY, MetadataValue::from_static(stable));
     status
 }
 
@@ -103,8 +105,13 @@ impl Fake {
         let secret = Secret::generate().expose().to_owned();
         let scopes: Scopes = scopes.parse().unwrap();
         let name = format!("tenant-{}", &tenant.to_string()[24..]);
-        let principal =
-            Principal { tenant_id: tenant, tenant: name, key_id: ApiKeyId::new(), key_name: "k".into(), scopes };
+        let principal = Principal {
+            tenant_id: tenant,
+            tenant: name,
+            key_id: ApiKeyId::new(),
+            key_name: "k".into(),
+            scopes,
+        };
         self.keys.lock().insert(secret.clone(), principal);
         secret
     }
@@ -124,19 +131,35 @@ impl Fake {
             ..Default::default()
         };
         self.tools.lock().push(tool.clone());
-        let _ = self.events.send(v1::CatalogueEvent { event: Some(Event::Upserted(tool)) });
+        let _ = self.events.send(v1::CatalogueEvent {
+            event: Some(Event::Upserted(tool)),
+        });
     }
 
     fn caller(&self, metadata: &MetadataMap) -> Result<Principal, Status> {
         let secret = chassis::grpc::bearer(metadata).unwrap_or_default();
         let known = self.keys.lock().get(secret).cloned();
-        known.ok_or_else(|| refused(tonic::Code::Unauthenticated, "invalid_key", "the API key is not valid"))
+        known.ok_or_else(|| {
+            refused(
+                tonic::Code::Unauthenticated,
+                "invalid_key",
+                "the API key is not valid",
+            )
+        })
     }
 
-    fn context(&self, metadata: &MetadataMap, id: &str) -> Result<(v1::Context, Vec<v1::ContextItem>), Status> {
+    fn context(
+        &self,
+        metadata: &MetadataMap,
+        id: &str,
+    ) -> Result<(v1::Context, Vec<v1::ContextItem>), Status> {
         let tenant = self.caller(metadata)?.tenant_id.to_string();
         let contexts = self.contexts.lock();
-        contexts.get(id).filter(|(context, _)| context.tenant_id == tenant).cloned().ok_or_else(not_found)
+        contexts
+            .get(id)
+            .filter(|(context, _)| context.tenant_id == tenant)
+            .cloned()
+            .ok_or_else(not_found)
     }
 }
 
@@ -146,18 +169,28 @@ impl identity_server::Identity for Fake {
         self.asked_who.fetch_add(1, Ordering::SeqCst);
         tokio::time::sleep(Duration::from_millis(20)).await;
         let principal = self.caller(request.metadata())?;
-        Ok(Response::new(v1::WhoAmIResponse { principal: Some((&principal).into()), valid_for_ms: 60_000 }))
+        Ok(Response::new(v1::WhoAmIResponse {
+            principal: Some((&principal).into()),
+            valid_for_ms: 60_000,
+        }))
     }
 }
 
 #[tonic::async_trait]
 impl contexts_server::Contexts for Fake {
     async fn create(&self, request: Request<v1::CreateContextRequest>) -> Answer<v1::Context> {
-        let traceparent = request.metadata().get("traceparent").and_then(|v| v.to_str().ok()).map(str::to_owned);
+        let traceparent = request
+            .metadata()
+            .get("traceparent")
+            .and_then(|v| v.to_str().ok())
+            .map(str::to_owned);
         *self.traceparent.lock() = traceparent;
         let tenant = self.caller(request.metadata())?.tenant_id.to_string();
         let new = request.into_inner();
-        let now = Some(prost_types::Timestamp { seconds: 1_800_000_000, nanos: 0 });
+        let now = Some(prost_types::Timestamp {
+            seconds: 1_800_000_000,
+            nanos: 0,
+        });
         let context = v1::Context {
             id: domain::ContextId::new().to_string(),
             tenant_id: tenant,
@@ -179,19 +212,30 @@ impl contexts_server::Contexts for Fake {
             ..Default::default()
         };
         let items = new.items.into_iter().enumerate().map(item).collect();
-        self.contexts.lock().insert(context.id.clone(), (context.clone(), items));
+        self.contexts
+            .lock()
+            .insert(context.id.clone(), (context.clone(), items));
         Ok(Response::new(context))
     }
 
     async fn get(&self, request: Request<v1::GetContextRequest>) -> Answer<v1::Context> {
-        Ok(Response::new(self.context(request.metadata(), &request.get_ref().id)?.0))
+        Ok(Response::new(
+            self.context(request.metadata(), &request.get_ref().id)?.0,
+        ))
     }
 
     async fn list(&self, request: Request<v1::ListContextsRequest>) -> Answer<v1::ListContextsResponse> {
         let tenant = self.caller(request.metadata())?.tenant_id.to_string();
         let contexts = self.contexts.lock();
-        let contexts = contexts.values().map(|(c, _)| c.clone()).filter(|c| c.tenant_id == tenant).collect();
-        Ok(Response::new(v1::ListContextsResponse { contexts, next_cursor: String::new() }))
+        let contexts = contexts
+            .values()
+            .map(|(c, _)| c.clone())
+            .filter(|c| c.tenant_id == tenant)
+            .collect();
+        Ok(Response::new(v1::ListContextsResponse {
+            contexts,
+            next_cursor: String::new(),
+        }))
     }
 
     async fn update(&self, _: Request<v1::UpdateContextRequest>) -> Answer<v1::Context> {
@@ -205,24 +249,45 @@ impl contexts_server::Contexts for Fake {
     }
 
     async fn append(&self, _: Request<v1::AppendItemsRequest>) -> Answer<v1::AppendItemsResponse> {
-        Err(refused(tonic::Code::OutOfRange, "too_large", "an item is larger than 1048576 bytes"))
+        Err(refused(
+            tonic::Code::OutOfRange,
+            "too_large",
+            "an item is larger than 1048576 bytes",
+        ))
     }
 
     async fn list_items(&self, request: Request<v1::ListItemsRequest>) -> Answer<v1::ListItemsResponse> {
         let (_, items) = self.context(request.metadata(), &request.get_ref().id)?;
-        Ok(Response::new(v1::ListItemsResponse { items, next_cursor: String::new() }))
+        Ok(Response::new(v1::ListItemsResponse {
+            items,
+            next_cursor: String::new(),
+        }))
     }
 
-    async fn search(&self, request: Request<v1::SearchContextsRequest>) -> Answer<v1::SearchContextsResponse> {
+    async fn search(
+        &self,
+        request: Request<v1::SearchContextsRequest>,
+    ) -> Answer<v1::SearchContextsResponse> {
         let tenant = self.caller(request.metadata())?.tenant_id.to_string();
         let query = request.into_inner().query;
         let contexts = self.contexts.lock();
-        let hits = contexts.values().filter(|(context, _)| context.tenant_id == tenant).filter_map(|(context, items)| {
-            let item = items.iter().find(|item| item.content.contains(&query))?;
-            let snippet = format!("<mark>{query}</mark>");
-            Some(v1::SearchHit { context: Some(context.clone()), sequence: item.sequence, snippet, score: 1.0 })
-        });
-        Ok(Response::new(v1::SearchContextsResponse { hits: hits.collect(), truncated: false }))
+        let hits = contexts
+            .values()
+            .filter(|(context, _)| context.tenant_id == tenant)
+            .filter_map(|(context, items)| {
+                let item = items.iter().find(|item| item.content.contains(&query))?;
+                let snippet = format!("<mark>{query}</mark>");
+                Some(v1::SearchHit {
+                    context: Some(context.clone()),
+                    sequence: item.sequence,
+                    snippet,
+                    score: 1.0,
+                })
+            });
+        Ok(Response::new(v1::SearchContextsResponse {
+            hits: hits.collect(),
+            truncated: false,
+        }))
     }
 }
 
@@ -237,7 +302,9 @@ impl catalogue_server::Catalogue for Fake {
         let changes = BroadcastStream::new(self.events.subscribe()).filter_map(async |event| event.ok());
         let mut first: Vec<_> = tools.iter().cloned().map(Event::Upserted).collect();
         first.push(Event::Synced(v1::Synced {}));
-        let first = first.into_iter().map(|event| v1::CatalogueEvent { event: Some(event) });
+        let first = first
+            .into_iter()
+            .map(|event| v1::CatalogueEvent { event: Some(event) });
         let mut down = self.down.subscribe();
         let until = async move {
             let _ = down.wait_for(|down| *down).await;
@@ -263,7 +330,12 @@ impl executions_server::Executions for Fake {
     async fn run(&self, request: Request<v1::RunExecutionRequest>) -> Answer<Self::RunStream> {
         let tenant = self.caller(request.metadata())?.tenant_id.to_string();
         let run = request.into_inner();
-        if !self.tools.lock().iter().any(|tool| tool.tenant_id == tenant && tool.name == run.tool) {
+        if !self
+            .tools
+            .lock()
+            .iter()
+            .any(|tool| tool.tenant_id == tenant && tool.name == run.tool)
+        {
             return Err(refused(tonic::Code::NotFound, "not_found", "no such tool"));
         }
         let fake = self.clone();

@@ -5,7 +5,13 @@ use domain::TenantId;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-fn legacy(house: &House, method: Method, key: &str, session: Option<&str>, body: &Value) -> reqwest::RequestBuilder {
+fn legacy(
+    house: &House,
+    method: Method,
+    key: &str,
+    session: Option<&str>,
+    body: &Value,
+) -> reqwest::RequestBuilder {
     let mut request = house
         .http
         .request(method, &house.url)
@@ -14,19 +20,28 @@ fn legacy(house: &House, method: Method, key: &str, session: Option<&str>, body:
         .header("content-type", "application/json")
         .body(body.to_string());
     if let Some(session) = session {
-        request = request.header("mcp-session-id", session).header("mcp-protocol-version", LEGACY);
+        request = request
+            .header("mcp-session-id", session)
+            .header("mcp-protocol-version", LEGACY);
     }
     request
 }
 
 async fn open(house: &House) -> String {
-    let params = json!({"protocolVersion": LEGACY, "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}});
+    let params =
+        json!({"protocolVersion": LEGACY, "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}});
     let body = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params});
-    let answer = legacy(house, Method::POST, &house.key, None, &body).send().await.unwrap();
+    let answer = legacy(house, Method::POST, &house.key, None, &body)
+        .send()
+        .await
+        .unwrap();
     assert_eq!(answer.status(), 200);
     let session = answer.headers()["mcp-session-id"].to_str().unwrap().to_owned();
     let body = json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
-    let answer = legacy(house, Method::POST, &house.key, Some(&session), &body).send().await.unwrap();
+    let answer = legacy(house, Method::POST, &house.key, Some(&session), &body)
+        .send()
+        .await
+        .unwrap();
     assert_eq!(answer.status(), 202);
     session
 }
@@ -41,20 +56,35 @@ async fn a_session_is_its_tenants_alone() {
     let session = open(&house).await;
     let other = house.rest.key(TenantId::new(), crate::support::ALL);
     for (method, body) in [(Method::POST, list()), (Method::GET, json!({}))] {
-        let answer = legacy(&house, method, &other, Some(&session), &body).send().await.unwrap();
+        let answer = legacy(&house, method, &other, Some(&session), &body)
+            .send()
+            .await
+            .unwrap();
         assert_eq!(answer.status(), 404);
         assert_eq!(answer.json::<Value>().await.unwrap()["code"], "session_not_found");
     }
     // It cannot be ended by another tenant either.
-    legacy(&house, Method::DELETE, &other, Some(&session), &json!({})).send().await.unwrap();
-    let answer = legacy(&house, Method::POST, &house.key, Some(&session), &list()).send().await.unwrap();
+    legacy(&house, Method::DELETE, &other, Some(&session), &json!({}))
+        .send()
+        .await
+        .unwrap();
+    let answer = legacy(&house, Method::POST, &house.key, Some(&session), &list())
+        .send()
+        .await
+        .unwrap();
     assert_eq!(answer.status(), 200);
     assert!(answer.text().await.unwrap().contains("context_get"));
 
     assert!(house.metrics().contains("mcp_sessions_active"));
-    let ended = legacy(&house, Method::DELETE, &house.key, Some(&session), &json!({})).send().await.unwrap();
+    let ended = legacy(&house, Method::DELETE, &house.key, Some(&session), &json!({}))
+        .send()
+        .await
+        .unwrap();
     assert_eq!(ended.status(), 202);
-    let answer = legacy(&house, Method::POST, &house.key, Some(&session), &list()).send().await.unwrap();
+    let answer = legacy(&house, Method::POST, &house.key, Some(&session), &list())
+        .send()
+        .await
+        .unwrap();
     assert_eq!(answer.status(), 404);
 }
 
@@ -64,13 +94,23 @@ async fn a_displaced_session_is_taken_up_again_where_its_beginning_is_known() {
     let first = open(&house).await;
     let second = open(&house).await;
     assert_ne!(first, second);
-    let answer = legacy(&house, Method::POST, &house.key, Some(&first), &list()).send().await.unwrap();
-    assert_eq!(answer.status(), 200, "restored from the stored initialize parameters");
+    let answer = legacy(&house, Method::POST, &house.key, Some(&first), &list())
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(
+        answer.status(),
+        200,
+        "restored from the stored initialize parameters"
+    );
 
     // Without Redis another replica knows nothing of it, and says so in a way that makes clients begin anew.
     let other = replica(house.rest_address, |_| ()).await;
     house.url = format!("http://{}/mcp", other.http);
-    let answer = legacy(&house, Method::POST, &house.key, Some(&first), &list()).send().await.unwrap();
+    let answer = legacy(&house, Method::POST, &house.key, Some(&first), &list())
+        .send()
+        .await
+        .unwrap();
     assert_eq!(answer.status(), 404);
 }
 
@@ -79,9 +119,13 @@ async fn a_full_server_says_when_to_come_again() {
     let house = House::with(|settings| settings.sessions.max = 1).await;
     open(&house).await;
     let other = house.rest.key(TenantId::new(), crate::support::ALL);
-    let params = json!({"protocolVersion": LEGACY, "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}});
+    let params =
+        json!({"protocolVersion": LEGACY, "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}});
     let body = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params});
-    let answer = legacy(&house, Method::POST, &other, None, &body).send().await.unwrap();
+    let answer = legacy(&house, Method::POST, &other, None, &body)
+        .send()
+        .await
+        .unwrap();
     assert_eq!(answer.status(), 503);
     assert!(answer.headers().contains_key("retry-after"));
     assert_eq!(answer.json::<Value>().await.unwrap()["code"], "too_many_sessions");

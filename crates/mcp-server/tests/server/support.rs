@@ -28,7 +28,11 @@ pub(crate) const LEGACY: &str = "2025-11-25";
 /// One for the whole process, on a runtime that outlives each test's.
 static TELEMETRY: LazyLock<(tokio::runtime::Runtime, telemetry::Telemetry)> = LazyLock::new(|| {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
     let telemetry = {
         let _entered = runtime.enter();
         let mut settings = telemetry::Settings::default();
@@ -59,17 +63,32 @@ impl House {
         let key = rest.key(tenant, ALL);
         let mcp = replica(rest_address, change).await;
         let url = format!("http://{}/mcp", mcp.http);
-        Self { rest, rest_address, mcp, url, tenant, key, http: reqwest::Client::new() }
+        Self {
+            rest,
+            rest_address,
+            mcp,
+            url,
+            tenant,
+            key,
+            http: reqwest::Client::new(),
+        }
     }
 
     pub(crate) async fn client(&self, mode: ClientLifecycleMode) -> RunningService<RoleClient, Listener> {
         self.client_of(&self.key, mode).await
     }
 
-    pub(crate) async fn client_of(&self, key: &str, mode: ClientLifecycleMode) -> RunningService<RoleClient, Listener> {
+    pub(crate) async fn client_of(
+        &self,
+        key: &str,
+        mode: ClientLifecycleMode,
+    ) -> RunningService<RoleClient, Listener> {
         let config = StreamableHttpClientTransportConfig::with_uri(self.url.clone()).auth_header(key);
         let transport = StreamableHttpClientTransport::from_config(config);
-        Listener::default().serve_with_lifecycle(transport, mode).await.unwrap()
+        Listener::default()
+            .serve_with_lifecycle(transport, mode)
+            .await
+            .unwrap()
     }
 
     /// A request of 2026-07-28, by hand.
@@ -78,7 +97,13 @@ impl House {
         (answer.status().as_u16(), answer.json().await.unwrap())
     }
 
-    pub(crate) fn post(&self, url: &str, key: &str, method: &str, mut params: Value) -> reqwest::RequestBuilder {
+    pub(crate) fn post(
+        &self,
+        url: &str,
+        key: &str,
+        method: &str,
+        mut params: Value,
+    ) -> reqwest::RequestBuilder {
         params["_meta"]["io.modelcontextprotocol/protocolVersion"] = json!(MODERN);
         params["_meta"]["io.modelcontextprotocol/clientCapabilities"] = json!({});
         let body = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
@@ -97,7 +122,9 @@ impl House {
     }
 
     pub(crate) async fn call(&self, key: &str, tool: &str, arguments: Value) -> Value {
-        let (status, answer) = self.modern(key, "tools/call", json!({"name": tool, "arguments": arguments})).await;
+        let (status, answer) = self
+            .modern(key, "tools/call", json!({"name": tool, "arguments": arguments}))
+            .await;
         assert_eq!(status, 200, "{answer}");
         answer
     }
@@ -121,17 +148,23 @@ impl House {
 
 /// Another mcp-server over the same rest-api.
 pub(crate) async fn replica(rest_api: SocketAddr, change: impl FnOnce(&mut Settings)) -> Running {
-    let telemetry = tokio::task::spawn_blocking(|| TELEMETRY.1.handle()).await.unwrap();
+    let telemetry = tokio::task::spawn_blocking(|| TELEMETRY.1.handle())
+        .await
+        .unwrap();
     let mut configuration = Configuration::<Settings>::defaults();
     configuration.common.http.address.set_port(0);
     configuration.common.service_token = Some(SecretString::from(SERVICE_TOKEN));
     configuration.service.rest_api.url = format!("http://{rest_api}");
     change(&mut configuration.service);
-    chassis::lifecycle::start::<McpServer>(configuration, telemetry).await.unwrap()
+    chassis::lifecycle::start::<McpServer>(configuration, telemetry)
+        .await
+        .unwrap()
 }
 
 pub(crate) fn modern() -> ClientLifecycleMode {
-    ClientLifecycleMode::Discover { preferred_versions: vec![ProtocolVersion::V_2026_07_28] }
+    ClientLifecycleMode::Discover {
+        preferred_versions: vec![ProtocolVersion::V_2026_07_28],
+    }
 }
 
 pub(crate) fn legacy() -> ClientLifecycleMode {
@@ -139,7 +172,9 @@ pub(crate) fn legacy() -> ClientLifecycleMode {
 }
 
 pub(crate) fn call(tool: &'static str, arguments: Value) -> CallToolRequestParams {
-    let Value::Object(arguments) = arguments else { panic!("an object") };
+    let Value::Object(arguments) = arguments else {
+        panic!("an object")
+    };
     CallToolRequestParams::new(tool).with_arguments(arguments)
 }
 
