@@ -154,7 +154,7 @@ pub struct ContextFilter {
 pub struct SearchHit {
     /// The context.
     pub context: Context,
-    /// The item that matched best.
+    /// The item that matched best; 0 when the context's name did.
     pub sequence: i64,
     /// The part of it that matched, with `<mark>` around the words; the rest is HTML-escaped.
     pub snippet: String,

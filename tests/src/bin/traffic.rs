@@ -105,9 +105,12 @@ async fn main() -> anyhow::Result<()> {
 }
 
 impl Work {
-    /// A number that nobody else gets: it chooses what comes next.
+    /// A number that chooses what comes next: scattered, and the same ones in every run.
     fn next(&self) -> u64 {
-        self.turn.fetch_add(1, Ordering::Relaxed)
+        let mut mixed = self.turn.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed >> 33
     }
 
     async fn pause(&self) -> bool {
