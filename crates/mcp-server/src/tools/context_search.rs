@@ -44,7 +44,7 @@ pub(crate) struct Output {
 struct Hit {
     /// The context.
     context: view::Context,
-    /// The item that matched best.
+    /// The item that matched best; 0 when the name of the context did.
     sequence: i64,
     /// What matched, with `<mark>` around the words.
     snippet: String,
