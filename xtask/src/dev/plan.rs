@@ -95,6 +95,7 @@ pub(super) struct Unit {
     pub(super) name: &'static str,
     pub(super) ready: Option<String>,
     program: PathBuf,
+    args: &'static [&'static str],
     variables: Vec<(String, String)>,
     dir: PathBuf,
 }
@@ -104,6 +105,7 @@ impl Unit {
     pub(super) fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
         command
+            .args(self.args)
             .current_dir(&self.dir)
             .envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
@@ -142,8 +144,11 @@ impl Plan<'_> {
             rest.push(("REDIS__URL", url.clone()));
             mcp.push(("REDIS__URL", url.clone()));
         }
-        if !self.args.allow_private.is_empty() {
-            worker.push(("OUTBOUND__ALLOW_PRIVATE", self.args.allow_private.join(",")));
+        let mut allowed = self.args.allow_private.clone();
+        // The traffic's tools call the driver itself.
+        allowed.extend(self.args.traffic.then(|| "127.0.0.1/32".to_owned()));
+        if !allowed.is_empty() {
+            worker.push(("OUTBOUND__ALLOW_PRIVATE", allowed.join(",")));
         }
         Ok([
             self.unit("rest-api", ports.rest_http, Some(ports.rest_grpc), rest)?,
@@ -184,6 +189,7 @@ impl Plan<'_> {
             name,
             ready,
             program,
+            args: &[],
             variables,
             dir: self.workspace.root.clone(),
         })
@@ -196,6 +202,8 @@ impl Plan<'_> {
             name: "traffic",
             ready: None,
             program,
+            // A year: as long as anybody lets it run.
+            args: &["--seconds", "31536000"],
             variables,
             dir: self.workspace.root.clone(),
         })
