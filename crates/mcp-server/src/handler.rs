@@ -8,7 +8,7 @@ use crate::{
     metrics::SUBSCRIPTIONS_ACTIVE,
     resources,
     settings::Results,
-    span::{Answer, Operation, caller, observed},
+    span::{Answer, Operation, Wishes, caller, observed},
     tools::{self, Call},
 };
 use domain::{Scope, TenantId};
@@ -63,6 +63,8 @@ pub(crate) struct Shared {
     pub(crate) max_subscriptions: usize,
     /// What the server says about itself.
     pub(crate) info: ServerConfig,
+    /// Operations that want to be sampled.
+    pub(crate) wishes: Wishes,
     /// Ends notification streams.
     pub(crate) shutdown: CancellationToken,
 }
@@ -243,7 +245,7 @@ impl ServerHandler for Handler {
     }
 
     async fn ping(&self, cx: RequestContext<RoleServer>) -> Answered<()> {
-        observed(Operation::of("ping"), &cx, async { Ok(()) }).await
+        observed(&self.shared.wishes, Operation::of("ping"), &cx, async { Ok(()) }).await
     }
 
     async fn initialize(
@@ -251,7 +253,7 @@ impl ServerHandler for Handler {
         request: InitializeRequestParams,
         cx: RequestContext<RoleServer>,
     ) -> Answered<InitializeResult> {
-        observed(Operation::of("initialize"), &cx, async {
+        observed(&self.shared.wishes, Operation::of("initialize"), &cx, async {
             let result = self.negotiate_initialize(&request);
             cx.peer.set_peer_info(request);
             result
@@ -262,7 +264,13 @@ impl ServerHandler for Handler {
     async fn discover(&self, cx: RequestContext<RoleServer>) -> Answered<DiscoverResult> {
         let versions = self.supported_protocol_versions().into_owned();
         let result = DiscoverResult::from_server_info(versions, self.get_info());
-        observed(Operation::of("server/discover"), &cx, async { Ok(result) }).await
+        observed(
+            &self.shared.wishes,
+            Operation::of("server/discover"),
+            &cx,
+            async { Ok(result) },
+        )
+        .await
     }
 
     async fn list_tools(
@@ -270,7 +278,7 @@ impl ServerHandler for Handler {
         request: Option<PaginatedRequestParams>,
         cx: RequestContext<RoleServer>,
     ) -> Answered<ListToolsResult> {
-        observed(Operation::of("tools/list"), &cx, async {
+        observed(&self.shared.wishes, Operation::of("tools/list"), &cx, async {
             self.list(&*caller(&cx)?, request)
         })
         .await
@@ -283,9 +291,14 @@ impl ServerHandler for Handler {
     ) -> Answered<CallToolResponse> {
         let name = request.name.clone();
         let label = self.label(&self.shared.catalogue.tools(self.tenant), &name);
-        observed(Operation::call(label), &cx, self.run(request, &cx))
-            .await
-            .map(CallToolResponse::from)
+        observed(
+            &self.shared.wishes,
+            Operation::call(label),
+            &cx,
+            self.run(request, &cx),
+        )
+        .await
+        .map(CallToolResponse::from)
     }
 
     async fn list_resources(
@@ -294,7 +307,7 @@ impl ServerHandler for Handler {
         cx: RequestContext<RoleServer>,
     ) -> Answered<ListResourcesResult> {
         let cursor = request.and_then(|request| request.cursor);
-        observed(Operation::of("resources/list"), &cx, async {
+        observed(&self.shared.wishes, Operation::of("resources/list"), &cx, async {
             Ok(in_time(resources::list(self.call(&*caller(&cx)?), cursor)).await?)
         })
         .await
@@ -305,9 +318,12 @@ impl ServerHandler for Handler {
         _request: Option<PaginatedRequestParams>,
         cx: RequestContext<RoleServer>,
     ) -> Answered<ListResourceTemplatesResult> {
-        observed(Operation::of("resources/templates/list"), &cx, async {
-            Ok(resources::templates())
-        })
+        observed(
+            &self.shared.wishes,
+            Operation::of("resources/templates/list"),
+            &cx,
+            async { Ok(resources::templates()) },
+        )
         .await
     }
 
@@ -321,7 +337,7 @@ impl ServerHandler for Handler {
             ..Operation::of("resources/read")
         };
         let work = async { Ok(in_time(resources::read(self.call(&*caller(&cx)?), &request.uri)).await?) };
-        observed(operation, &cx, work)
+        observed(&self.shared.wishes, operation, &cx, work)
             .await
             .map(|result: ReadResourceResult| result.into())
     }
@@ -339,7 +355,10 @@ impl ServerHandler for Handler {
     ) -> Answered<CustomResult> {
         // The method is the client's own word, so it is no label.
         let unknown = ErrorData::new(ErrorCode::METHOD_NOT_FOUND, request.method, None);
-        observed(Operation::of("other"), &cx, async { Err(unknown) }).await
+        observed(&self.shared.wishes, Operation::of("other"), &cx, async {
+            Err(unknown)
+        })
+        .await
     }
 
     async fn on_initialized(&self, cx: NotificationContext<RoleServer>) {

@@ -92,6 +92,7 @@ fn tenants(
         results: settings.results.clone(),
         max_subscriptions: settings.sessions.max_per_tenant,
         info: handler::info(),
+        wishes: span::Wishes::default(),
         shutdown: host.shutdown.clone(),
     });
     let config = StreamableHttpServerConfig::default()

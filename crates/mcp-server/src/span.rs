@@ -10,13 +10,21 @@ use crate::{
     metrics::OPERATION_DURATION,
 };
 use http::request::Parts;
-use opentelemetry::KeyValue;
+use opentelemetry::{
+    KeyValue,
+    trace::{SpanContext, TraceContextExt, TraceFlags},
+};
+use parking_lot::Mutex;
 use rmcp::{ErrorData, RoleServer, service::RequestContext};
 use std::{
     sync::Arc,
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
-use telemetry::{context::Context, propagate, span};
+use telemetry::{
+    context::Context,
+    propagate,
+    span::{self, Open},
+};
 
 /// What is being done.
 #[derive(Clone, Copy)]
@@ -78,23 +86,13 @@ pub(crate) fn caller(cx: &RequestContext<RoleServer>) -> Result<Arc<Caller>, Err
 
 /// Does `work` within the operation's span and measures it. The client's cancellation drops it where it stands.
 pub(crate) async fn observed<T: Answer>(
+    wishes: &Wishes,
     operation: Operation<'_>,
     cx: &RequestContext<RoleServer>,
     work: impl Future<Output = Result<T, ErrorData>>,
 ) -> Result<T, ErrorData> {
-    let (started, clock) = (SystemTime::now(), Instant::now());
-    let open = {
-        let ambient = parts(cx).and_then(|parts| parts.extensions.get::<Ambient>());
-        let ambient = ambient.map_or_else(Context::new, |ambient| ambient.0.clone());
-        let _within = ambient.clone().attach();
-        let meta = propagate::extract_meta(&cx.meta.0);
-        let parent = meta.as_ref().unwrap_or(&ambient);
-        let open = span::server(parent, started, operation.name(), || attributes(operation, cx));
-        if meta.is_some() {
-            open.link(&ambient);
-        }
-        open
-    };
+    let clock = Instant::now();
+    let open = open(wishes, operation, cx);
     let answer = open
         .run(async {
             tokio::select! {
@@ -121,6 +119,55 @@ pub(crate) async fn observed<T: Answer>(
     })
     .await;
     answer
+}
+
+/// The span, under the trace context in `_meta` where there is one, else under the HTTP request's.
+fn open(wishes: &Wishes, operation: Operation<'_>, cx: &RequestContext<RoleServer>) -> Open {
+    let started = SystemTime::now();
+    let ambient = parts(cx).and_then(|parts| parts.extensions.get::<Ambient>());
+    let ambient = ambient.map_or_else(Context::new, |ambient| ambient.0.clone());
+    let _within = ambient.clone().attach();
+    let meta = propagate::extract_meta(&cx.meta.0).map(|meta| wishes.hold(meta, &ambient));
+    let parent = meta.as_ref().unwrap_or(&ambient);
+    let open = span::server(parent, started, operation.name(), || attributes(operation, cx));
+    if meta.is_some() {
+        open.link(&ambient);
+    }
+    open
+}
+
+/// How many operations a second may be sampled because `_meta` says so, where the HTTP request is not.
+#[derive(Debug)]
+pub(crate) struct Wishes(Mutex<(Instant, u32)>);
+
+/// As many as telemetry grants the `traceparent` header.
+const SAMPLED_PER_SECOND: u32 = 50;
+
+impl Default for Wishes {
+    fn default() -> Self {
+        Self(Mutex::new((Instant::now(), 0)))
+    }
+}
+
+impl Wishes {
+    fn grant(&self) -> bool {
+        let mut window = self.0.lock();
+        if window.0.elapsed() >= Duration::from_secs(1) {
+            *window = (Instant::now(), 0);
+        }
+        window.1 += 1;
+        window.1 <= SAMPLED_PER_SECOND
+    }
+
+    /// The context as it is, or without its wish to be sampled when there were too many.
+    fn hold(&self, meta: Context, ambient: &Context) -> Context {
+        let remote = meta.span().span_context().clone();
+        if !remote.is_sampled() || ambient.span().span_context().is_sampled() || self.grant() {
+            return meta;
+        }
+        let (trace, span, state) = (remote.trace_id(), remote.span_id(), remote.trace_state().clone());
+        meta.with_remote_span_context(SpanContext::new(trace, span, TraceFlags::default(), true, state))
+    }
 }
 
 fn attributes(operation: Operation<'_>, cx: &RequestContext<RoleServer>) -> Vec<KeyValue> {
@@ -153,4 +200,25 @@ fn attributes(operation: Operation<'_>, cx: &RequestContext<RoleServer>) -> Vec<
         }
     }
     attributes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wishes_to_be_sampled_are_granted_so_often_only() {
+        let wishes = Wishes::default();
+        let meta =
+            serde_json::json!({"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"});
+        let sampled = || {
+            let meta = propagate::extract_meta(meta.as_object().expect("an object")).expect("a context");
+            let held = wishes.hold(meta, &Context::new());
+            let span = held.span().span_context().clone();
+            assert_eq!(span.trace_id().to_string(), "4bf92f3577b34da6a3ce929d0e0e4736");
+            span.is_sampled()
+        };
+        let granted = (0..100).filter(|_| sampled()).count();
+        assert_eq!(granted, 50);
+    }
 }
