@@ -1,29 +1,20 @@
-//! Who calls: verifies API keys, remembers them for less than a second, and guards the HTTP door.
+//! Who calls: verifies API keys, and remembers them for less than a second.
 
 use crate::{
-    api::{Api, now},
-    error::{AuthError, Error, Result},
+    clock::now,
+    error::{AuthError, Result},
     store::{KeyOwner, SharedStore},
 };
-use axum::{
-    extract::{FromRequestParts, Request, State},
-    middleware::Next,
-    response::{IntoResponse, Response},
-};
-use chassis::credential::{AUTH_ATTEMPTS, presented};
-use coordination::{Decision, Quota, RateLimiter};
 use domain::{
-    ApiKeyId, Principal, Scope,
+    ApiKeyId, Principal,
     api_key::{Secret, SecretHash},
     tenant::TenantStatus,
 };
-use http::{HeaderMap, request::Parts};
 use moka::{future::Cache, sync};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use telemetry::http::{Caller as LoggedCaller, RequestScope};
 
 /// For how long a verified key may be relied upon, in all services together. Below the second that is promised, so
 /// that the way between them fits in.
@@ -131,79 +122,5 @@ fn check(owner: &KeyOwner) -> std::result::Result<(), AuthError> {
     match owner.tenant_status {
         TenantStatus::Active => Ok(()),
         TenantStatus::Suspended => Err(AuthError::Suspended),
-    }
-}
-
-/// What the HTTP door asks of every request.
-#[derive(Clone)]
-pub struct Guard {
-    /// Knows keys.
-    pub api: Api,
-    /// Counts requests a key.
-    pub limiter: Arc<dyn RateLimiter>,
-    /// What a key may do; `None`: as much as it likes.
-    pub quota: Option<Quota>,
-}
-
-/// Paths below the API that anyone may read.
-const PUBLIC: [&str; 2] = ["/api/v1/openapi.json", "/api/v1/docs"];
-
-/// The middleware: authenticates, counts, limits, and puts the [`Principal`] on the request.
-pub async fn authenticate(State(guard): State<Guard>, mut request: Request, next: Next) -> Response {
-    let path = request.uri().path();
-    if !path.starts_with("/api/") || PUBLIC.contains(&path) {
-        return next.run(request).await;
-    }
-    match guard.admit(request.headers()).await {
-        Ok(principal) => {
-            if let Some(scope) = request.extensions().get::<RequestScope>() {
-                scope.set_caller(LoggedCaller {
-                    tenant: principal.tenant.as_str().into(),
-                    key_id: principal.key_id.to_string(),
-                    may_debug: principal.scopes.contains(Scope::Debug),
-                });
-            }
-            request.extensions_mut().insert(principal);
-            next.run(request).await
-        }
-        Err(error) => error.into_response(),
-    }
-}
-
-impl Guard {
-    async fn admit(&self, headers: &HeaderMap) -> Result<Arc<Principal>> {
-        let shown = presented(headers);
-        let verified = self.api.verifier().verify(shown.text).await;
-        AUTH_ATTEMPTS.inc([shown.method, attempt_result(&verified)]);
-        let principal = verified?.principal;
-        if let Some(quota) = self.quota {
-            let key = format!("rest:{}", principal.key_id);
-            if let Decision::Limited { retry_after } = self.limiter.check(&key, quota).await {
-                return Err(Error::RateLimited { retry_after });
-            }
-        }
-        Ok(principal)
-    }
-}
-
-fn attempt_result(verified: &Result<Verified>) -> &'static str {
-    match verified {
-        Ok(_) => "success",
-        Err(Error::Unauthenticated(e)) => e.result(),
-        Err(_) => "unavailable",
-    }
-}
-
-/// The authenticated caller, for handlers.
-pub struct Caller(pub Arc<Principal>);
-
-impl<S: Sync> FromRequestParts<S> for Caller {
-    type Rejection = Error;
-
-    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self> {
-        let principal = parts.extensions.get::<Arc<Principal>>();
-        principal
-            .map(|p| Self(Arc::clone(p)))
-            .ok_or(Error::Unauthenticated(AuthError::Missing))
     }
 }

@@ -2,7 +2,8 @@
 
 use crate::{
     RestApi, Settings,
-    api::{NewKey, now},
+    api::NewKey,
+    clock::now,
     store::{self, SharedStore, StoreError},
     vault::Vault,
 };

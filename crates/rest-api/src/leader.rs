@@ -1,7 +1,7 @@
 //! What replicas share is exported by exactly one of them: the holder of a lease in the database. The holder stops
 //! by itself when it could not renew in time, so that no sum ever counts twice.
 
-use crate::{api::now, metrics, store::SharedStore};
+use crate::{clock::now, metrics, store::SharedStore};
 use arc_swap::ArcSwap;
 use chassis::Host;
 use std::{

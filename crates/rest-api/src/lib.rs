@@ -6,6 +6,7 @@ pub mod api;
 pub mod auth;
 pub mod catalogue;
 pub mod cli;
+mod clock;
 pub mod error;
 pub mod grpc;
 pub mod http;
@@ -21,8 +22,9 @@ pub use settings::Settings;
 
 use crate::{
     api::{Api, Parts},
-    auth::{Guard, Verifier},
+    auth::Verifier,
     catalogue::Catalogue,
+    http::Guard,
     runner::Runner,
     store::SharedStore,
     vault::Vault,
@@ -67,7 +69,7 @@ impl chassis::Service for RestApi {
             limiter: limiter(&coordination),
             quota: quota(&settings),
         };
-        let authenticate = axum::middleware::from_fn_with_state(guard, auth::authenticate);
+        let authenticate = axum::middleware::from_fn_with_state(guard, http::authenticate);
         let routes = http::routes(api.clone());
         Ok(App {
             http: chassis::http::stack(routes, authenticate, &host.common.http),

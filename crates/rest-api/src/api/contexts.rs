@@ -1,7 +1,8 @@
 //! Contexts and their items.
 
-use super::{Api, now};
+use super::Api;
 use crate::{
+    clock::now,
     error::{Error, Found, Result},
     metrics,
     store::{Append, Appended, Idempotency, Made},

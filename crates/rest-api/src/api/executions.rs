@@ -3,8 +3,9 @@
 //! The run goes on in a task of its own: a caller that leaves cancels it, and what became of it is stored all the
 //! same.
 
-use super::{Api, now};
+use super::Api;
 use crate::{
+    clock::now,
     error::{Error, Found, Result},
     metrics,
     runner::{Run, Told},

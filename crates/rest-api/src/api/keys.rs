@@ -1,6 +1,7 @@
 //! API keys.
 
-use super::{Api, now};
+use super::Api;
+use crate::clock::now;
 use crate::error::{Error, Found, Result};
 use domain::{
     ApiKeyId, Invalid, Principal, Scope, Scopes, TenantId, Time,

@@ -1,7 +1,7 @@
 //! What the worker asks for on a schedule.
 
-use super::{Api, now};
-use crate::{error::Result, metrics};
+use super::Api;
+use crate::{clock::now, error::Result, metrics};
 
 impl Api {
     /// Deletes at most `limit` expired contexts; says how many.

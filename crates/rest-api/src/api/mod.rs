@@ -20,7 +20,6 @@ use crate::{
     store::SharedStore,
     vault::Vault,
 };
-use domain::Time;
 use std::sync::Arc;
 
 /// The use cases over what they need. Cheap to clone.
@@ -76,10 +75,4 @@ impl Api {
     pub fn retention(&self) -> &Retention {
         &self.0.retention
     }
-}
-
-/// The present moment, with the precision that is stored.
-pub fn now() -> Time {
-    let now = chrono::Utc::now();
-    Time::from_timestamp_micros(now.timestamp_micros()).unwrap_or(now)
 }

@@ -58,7 +58,7 @@ impl Door {
 
 /// When something that lives for so many seconds ends; at most a hundred years ahead.
 fn from_now(seconds: u64) -> Time {
-    crate::api::now() + Duration::from_secs(seconds.min(100 * 366 * 24 * 3600))
+    crate::clock::now() + Duration::from_secs(seconds.min(100 * 366 * 24 * 3600))
 }
 
 fn empty_is_none(text: Option<String>) -> Option<String> {

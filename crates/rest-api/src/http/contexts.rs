@@ -1,13 +1,10 @@
 //! `/contexts`.
 
 use super::{
-    Answer, Json, Listing, PageQuery, Path, Query, Span, idempotency,
+    Answer, Caller, Json, Listing, PageQuery, Path, Query, Span, idempotency,
     version::{IfMatch, etag},
 };
-use crate::{
-    api::{Api, ItemsPage, Search},
-    auth::Caller,
-};
+use crate::api::{Api, ItemsPage, Search};
 use axum::{
     extract::State,
     response::{IntoResponse, Response},

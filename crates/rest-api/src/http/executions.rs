@@ -1,7 +1,7 @@
 //! `/executions`: what ran.
 
-use super::{Answer, Json, Listing, Path, Query};
-use crate::{api::Api, auth::Caller, store::ExecutionFilter};
+use super::{Answer, Caller, Json, Listing, Path, Query};
+use crate::{api::Api, store::ExecutionFilter};
 use axum::extract::State;
 use chrono::{DateTime, Utc};
 use domain::{

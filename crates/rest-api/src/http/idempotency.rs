@@ -1,7 +1,8 @@
 //! `Idempotency-Key`: the same POST sent twice makes one thing.
 
 use crate::{
-    api::{Api, now},
+    api::Api,
+    clock::now,
     error::Error,
     store::{Idempotency, Made},
 };

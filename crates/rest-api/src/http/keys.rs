@@ -1,10 +1,7 @@
 //! `/keys`.
 
-use super::{Answer, Json, Listing, PageQuery, Path, Query, Span};
-use crate::{
-    api::{Api, IssuedKey, NewKey},
-    auth::Caller,
-};
+use super::{Answer, Caller, Json, Listing, PageQuery, Path, Query, Span};
+use crate::api::{Api, IssuedKey, NewKey};
 use axum::{
     extract::State,
     response::{IntoResponse, Response},

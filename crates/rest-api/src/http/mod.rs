@@ -2,16 +2,20 @@
 
 mod contexts;
 mod executions;
+mod guard;
 mod idempotency;
 mod keys;
 pub mod openapi;
 mod tools;
 mod version;
 
+pub use guard::{Guard, authenticate};
+
 use crate::{api::Api, error::Error};
 use axum::{Router, routing::get};
 use chassis::extract::{Json, Path, Query};
 use domain::page::{Page, PageRequest};
+use guard::Caller;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
@@ -99,7 +103,7 @@ enum Span {
 impl Span {
     /// From now on.
     fn ahead(self) -> domain::Time {
-        crate::api::now() + self.duration()
+        crate::clock::now() + self.duration()
     }
 
     /// At most a hundred years, which no calendar overflows.

@@ -1,15 +1,12 @@
 //! `/tools`: the catalogue, and running one.
 
 use super::{
-    Answer, Json, Listing, PageQuery, Path, Query,
+    Answer, Caller, Json, Listing, PageQuery, Path, Query,
     contexts::given,
     executions::ExecutionView,
     version::{IfMatch, etag},
 };
-use crate::{
-    api::{Api, NewTool, ToolChange},
-    auth::Caller,
-};
+use crate::api::{Api, NewTool, ToolChange};
 use axum::{
     extract::State,
     response::{IntoResponse, Response},

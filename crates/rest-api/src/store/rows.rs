@@ -14,12 +14,6 @@ use serde::{Serialize, de::DeserializeOwned};
 use sqlx::FromRow;
 use uuid::Uuid;
 
-/// Now, as precisely as the databases keep it.
-pub(crate) fn now() -> Time {
-    let now = chrono::Utc::now();
-    DateTime::from_timestamp_micros(now.timestamp_micros()).unwrap_or(now)
-}
-
 /// A time as it is stored.
 pub(crate) fn micros(time: Time) -> i64 {
     time.timestamp_micros()

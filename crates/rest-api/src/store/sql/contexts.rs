@@ -1,10 +1,11 @@
 //! Contexts. An expired one is invisible from that moment on; `expire` only clears it away.
 
 use super::{SqlStore, Statement, check_version, commit, dialect, dialect::skip_locked, items};
+use crate::clock::now;
 use crate::store::{
     Append, Appended, Idempotency, Made, Result, StoreError,
     cursor::{Listing, NEWEST, page},
-    rows::{ContextRow, json, micros, now, read_all, read_found},
+    rows::{ContextRow, json, micros, read_all, read_found},
 };
 use domain::{
     ContextId, TenantId, Time,

@@ -1,10 +1,11 @@
 //! Executions. Whoever ends one shows its fencing token: one that was taken over has another.
 
 use super::{SqlStore, Statement, dialect::skip_locked};
+use crate::clock::now;
 use crate::store::{
     ExecutionFilter, NewExecution, Result, StoreError,
     cursor::{Listing, NEWEST, page},
-    rows::{ExecutionRow, Row as _, json, micros, now, read_all, read_found},
+    rows::{ExecutionRow, Row as _, json, micros, read_all, read_found},
 };
 use domain::{
     ExecutionId, TenantId, Time,

@@ -1,9 +1,10 @@
 //! Full-text search. The statement is each database's own; filters, order of arguments and snippets are not.
 
 use super::{SqlStore, dialect};
+use crate::clock::now;
 use crate::store::{
     Result,
-    rows::{HitRow, Row as _, micros, now},
+    rows::{HitRow, Row as _, micros},
     text::{Query, snippet},
 };
 use domain::{

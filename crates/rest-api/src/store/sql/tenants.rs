@@ -1,9 +1,10 @@
 //! Tenants.
 
 use super::{SqlStore, Statement};
+use crate::clock::now;
 use crate::store::{
     Result,
-    rows::{TenantRow, micros, now, read_all, read_found},
+    rows::{TenantRow, micros, read_all, read_found},
 };
 use domain::{
     TenantId,

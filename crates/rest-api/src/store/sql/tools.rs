@@ -1,10 +1,11 @@
 //! Tools, and the catalogue's revision that counts their changes.
 
 use super::{SqlStore, Statement, check_version, commit, dialect};
+use crate::clock::now;
 use crate::store::{
     CatalogueChanges, CredentialsChange, Result, SealedCredentials, StoreError,
     cursor::{Listing, page},
-    rows::{ToolRow, ToolToRunRow, json, micros, now, read_all, read_found},
+    rows::{ToolRow, ToolToRunRow, json, micros, read_all, read_found},
 };
 use domain::{
     TenantId, ToolId,
