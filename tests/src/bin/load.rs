@@ -1,2 +1,0 @@
-//! Load measurement (in progress).
-fn main() {}

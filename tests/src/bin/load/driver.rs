@@ -1,0 +1,162 @@
+//! Drives one server for one turn: connections that are kept, each sending its request again as soon as it is answered.
+
+use crate::{procfs, subjects::Subject};
+use anyhow::{Context, bail, ensure};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    task::JoinSet,
+    time::sleep,
+};
+
+/// How long a server is driven before it is measured.
+const WARM_UP: Duration = Duration::from_millis(200);
+/// The end of a chunked body. JSON holds no bare line ends, so nothing else looks like it.
+const LAST_CHUNK: &[u8] = b"\r\n0\r\n\r\n";
+
+/// One turn of one server.
+#[derive(Clone, Debug)]
+pub(crate) struct Turn {
+    /// Answers a second.
+    pub(crate) rate: f64,
+    /// The median latency.
+    pub(crate) p50: Duration,
+    /// The latency that one in a hundred exceeds.
+    pub(crate) p99: Duration,
+    /// CPU seconds an answer, of each of the subject's processes.
+    pub(crate) cpu: Vec<f64>,
+}
+
+/// Drives `subject` for a while and measures it meanwhile.
+pub(crate) async fn measure(subject: &Subject, turn: Duration) -> anyhow::Result<Turn> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut connections = JoinSet::new();
+    for request in &subject.requests {
+        connections.spawn(ask(subject.address, request.clone(), stop.clone()));
+    }
+    sleep(WARM_UP).await;
+    let before = subject.cpu()?;
+    let begin = Instant::now();
+    sleep(turn).await;
+    let end = Instant::now();
+    let after = subject.cpu()?;
+    stop.store(true, Ordering::Relaxed);
+
+    let mut latencies = Vec::new();
+    while let Some(answers) = connections.join_next().await {
+        let answers = answers?.with_context(|| subject.name())?;
+        latencies.extend(
+            answers
+                .iter()
+                .filter(|(at, _)| (begin..end).contains(at))
+                .map(|(_, took)| *took),
+        );
+    }
+    ensure!(
+        !latencies.is_empty(),
+        "{} answered nothing within {turn:?}",
+        subject.name()
+    );
+    latencies.sort_unstable();
+    let at = |share: f64| latencies[((latencies.len() - 1) as f64 * share) as usize];
+    let count = latencies.len() as f64;
+    Ok(Turn {
+        rate: count / (end - begin).as_secs_f64(),
+        p50: at(0.5),
+        p99: at(0.99),
+        cpu: before
+            .iter()
+            .zip(&after)
+            .map(|(before, after)| (after - before) / count)
+            .collect(),
+    })
+}
+
+impl Subject {
+    fn cpu(&self) -> anyhow::Result<Vec<f64>> {
+        self.processes
+            .iter()
+            .map(|pid| procfs::cpu_seconds(*pid))
+            .collect()
+    }
+}
+
+/// Asks the same again and again on one connection; when each answer was there, and how long it took.
+async fn ask(
+    address: SocketAddr,
+    request: Arc<[u8]>,
+    stop: Arc<AtomicBool>,
+) -> anyhow::Result<Vec<(Instant, Duration)>> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let (mut answers, mut buffer) = (Vec::with_capacity(1 << 14), Vec::with_capacity(16 << 10));
+    while !stop.load(Ordering::Relaxed) {
+        let sent = Instant::now();
+        stream.write_all(&request).await?;
+        buffer.clear();
+        while !is_whole(&buffer)? {
+            ensure!(stream.read_buf(&mut buffer).await? > 0, "the server hung up");
+        }
+        let now = Instant::now();
+        answers.push((now, now - sent));
+    }
+    Ok(answers)
+}
+
+/// Whether this is all of a response. Any but a success is an error.
+fn is_whole(response: &[u8]) -> anyhow::Result<bool> {
+    let Some(end) = response.windows(4).position(|four| four == b"\r\n\r\n") else {
+        return Ok(false);
+    };
+    let (head, body) = (&response[..end], &response[end + 4..]);
+    let head = std::str::from_utf8(head).context("the head is no text")?;
+    ensure!(
+        head.starts_with("HTTP/1.1 200"),
+        "{}",
+        String::from_utf8_lossy(response)
+    );
+    for line in head.lines().skip(1) {
+        let Some((name, value)) = line.split_once(':') else {
+            continue;
+        };
+        if name.eq_ignore_ascii_case("content-length") {
+            return Ok(body.len() >= value.trim().parse::<usize>()?);
+        }
+        if name.eq_ignore_ascii_case("transfer-encoding") {
+            return Ok(body.ends_with(LAST_CHUNK));
+        }
+    }
+    bail!("a response without a length: {head}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_response_is_whole_once_all_of_it_is_there() {
+        let whole = |text: &str| is_whole(text.as_bytes());
+        let sized = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n";
+        for (body, is) in [("", false), ("hell", false), ("hello", true)] {
+            assert_eq!(whole(&format!("{sized}{body}")).expect("a success"), is, "{body}");
+        }
+        assert!(!whole("HTTP/1.1 200 OK\r\nContent-Le").expect("a success"));
+        let chunked = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+        for (body, is) in [("5\r\nhello\r\n", false), ("5\r\nhello\r\n0\r\n\r\n", true)] {
+            assert_eq!(
+                whole(&format!("{chunked}{body}")).expect("a success"),
+                is,
+                "{body}"
+            );
+        }
+        assert!(whole("HTTP/1.1 429 Too Many Requests\r\ncontent-length: 0\r\n\r\n").is_err());
+    }
+}

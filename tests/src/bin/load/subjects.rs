@@ -1,0 +1,398 @@
+//! What is measured: servers, and the requests they are driven with.
+
+use crate::swallow::Swallow;
+use anyhow::{Context, ensure};
+use e2e::{
+    Backend, Era, Json, Stack,
+    process::{Process, free_port},
+    raw::{self, Raw},
+    rest::Answer,
+    stack::{MCP_SERVER, REST_API, WORKER},
+};
+use http::Method;
+use reqwest::{Request, RequestBuilder};
+use serde_json::json;
+use std::{collections::BTreeMap, fs, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+
+/// What is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Workload {
+    /// `GET /api/v1/contexts/{id}`.
+    Rest,
+    /// `tools/call` of context_get, each request for itself.
+    Modern,
+    /// `tools/call` of context_get, a session on each connection.
+    Legacy,
+}
+
+impl Workload {
+    /// All.
+    pub(crate) const ALL: [Self; 3] = [Self::Rest, Self::Modern, Self::Legacy];
+
+    /// What to call it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Rest => "GET /api/v1/contexts/{id}",
+            Self::Modern => "tools/call context_get, 2026-07-28",
+            Self::Legacy => "tools/call context_get, 2025-11-25",
+        }
+    }
+
+    /// The services that serve it, the one that is called first.
+    pub(crate) fn services(self) -> &'static [&'static str] {
+        match self {
+            Self::Rest => &[REST_API],
+            Self::Modern | Self::Legacy => &[MCP_SERVER, REST_API],
+        }
+    }
+}
+
+/// What serves it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Variant {
+    /// axum or rmcp with the answer in memory.
+    Bare,
+    /// The services without metrics, spans and access log.
+    Off,
+    /// With metrics and access log, no request sampled.
+    Unsampled,
+    /// With metrics and access log, every request sampled and sent.
+    Sampled,
+}
+
+impl Variant {
+    /// All.
+    pub(crate) const ALL: [Self; 4] = [Self::Bare, Self::Off, Self::Unsampled, Self::Sampled];
+
+    /// What to call it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Bare => "bare",
+            Self::Off => "telemetry off",
+            Self::Unsampled => "unsampled, access log",
+            Self::Sampled => "100 % sampled, access log",
+        }
+    }
+
+    fn settings(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::Bare => &[],
+            // Metrics are turned off later: the stack looks at them to see that it has started.
+            Self::Off => &[
+                ("MONITORING__TRACING__ENABLED", "false"),
+                ("MONITORING__LOGGING__LEVEL", "warn"),
+            ],
+            Self::Unsampled => &[("MONITORING__TRACING__SAMPLE_RATIO", "0")],
+            Self::Sampled => &[("MONITORING__TRACING__SAMPLE_RATIO", "1")],
+        }
+    }
+}
+
+/// One server and what to drive it with.
+pub(crate) struct Subject {
+    workload: Workload,
+    variant: Variant,
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+    /// One request for each connection, as it goes over the wire.
+    pub(crate) requests: Vec<Arc<[u8]>>,
+    /// The processes that take part, in the order of [`Workload::services`].
+    pub(crate) processes: Vec<u32>,
+    /// The size of the answer's body, bytes.
+    pub(crate) answer: usize,
+}
+
+impl Subject {
+    /// What to call it.
+    pub(crate) fn name(&self) -> String {
+        format!("{}, {}", self.workload.name(), self.variant.name())
+    }
+}
+
+/// All servers, running.
+pub(crate) struct Subjects {
+    collector: Swallow,
+    stacks: BTreeMap<Variant, Stack>,
+    /// Ends when dropped; and its address.
+    bare: Option<(Process, String)>,
+    subjects: BTreeMap<(Workload, Variant), Subject>,
+    concurrency: usize,
+}
+
+impl Subjects {
+    /// Starts the services in every variant.
+    pub(crate) async fn start(concurrency: usize) -> anyhow::Result<Self> {
+        let collector = Swallow::start().await?;
+        let mut stacks = BTreeMap::new();
+        for variant in [Variant::Off, Variant::Unsampled, Variant::Sampled] {
+            let mut builder = Stack::builder(Backend::Sqlite).otlp(&collector.url());
+            for service in [REST_API, MCP_SERVER, WORKER] {
+                for (key, value) in variant.settings() {
+                    builder = builder.set(service, key, value);
+                }
+            }
+            for service in [REST_API, MCP_SERVER] {
+                // Limits are checked as ever, and never reached.
+                builder = builder.set(service, "RATE_LIMIT__PER_SECOND", "10000000");
+                builder = builder.set(service, "RATE_LIMIT__BURST", "10000000");
+            }
+            stacks.insert(variant, builder.start().await?);
+        }
+        for service in [REST_API, MCP_SERVER, WORKER] {
+            let process = stacks
+                .get_mut(&Variant::Off)
+                .expect("just started")
+                .process_mut(service);
+            process.set("DEVOPS_MCP__MONITORING__METRICS__ENABLED", "false");
+            process.kill();
+            process.start().await?;
+        }
+        Ok(Self {
+            collector,
+            stacks,
+            bare: None,
+            subjects: BTreeMap::new(),
+            concurrency,
+        })
+    }
+
+    /// Makes what is asked for, and the bare servers that answer the same.
+    pub(crate) async fn prepare(&mut self) -> anyhow::Result<()> {
+        for (variant, stack) in &self.stacks {
+            connected(stack).await?;
+            let key = stack.tenant("load", "all").await?;
+            let (context, mcp) = (context(stack, &key).await?, stack.raw(&key));
+            let rest = stack
+                .rest(&key)
+                .request(Method::GET, &format!("/api/v1/contexts/{context}"));
+            for workload in Workload::ALL {
+                let pids = workload
+                    .services()
+                    .iter()
+                    .map(|service| stack.process(service).pid());
+                let processes = pids.collect::<anyhow::Result<Vec<_>>>()?;
+                let requests = requests(workload, &rest, &mcp, &context, self.concurrency).await?;
+                let subject = subject(workload, *variant, requests, processes).await?;
+                self.subjects.insert((workload, *variant), subject);
+            }
+            if self.bare.is_none() {
+                let body = rest.send().await?.error_for_status()?.text().await?;
+                let called = raw::response(&mcp.call("tools/call", call(&context)).await?)?;
+                self.bare = Some(bare(stack.directory(), &body, &called["result"]).await?);
+            }
+        }
+        self.prepare_bare().await
+    }
+
+    async fn prepare_bare(&mut self) -> anyhow::Result<()> {
+        let (process, address) = self.bare.as_ref().context("the bare servers run")?;
+        let mcp = Raw::new(&format!("http://{address}/mcp"), None);
+        let rest = e2e::http_client().get(format!("http://{address}/api/v1/contexts/any"));
+        for workload in Workload::ALL {
+            let requests = requests(workload, &rest, &mcp, "any", self.concurrency).await?;
+            let subject = subject(workload, Variant::Bare, requests, vec![process.pid()?]).await?;
+            self.subjects.insert((workload, Variant::Bare), subject);
+        }
+        Ok(())
+    }
+
+    /// One of them; after [`Self::prepare`].
+    pub(crate) fn subject(&self, workload: Workload, variant: Variant) -> &Subject {
+        &self.subjects[&(workload, variant)]
+    }
+
+    /// A variant's services.
+    pub(crate) fn stack_mut(&mut self, variant: Variant) -> &mut Stack {
+        self.stacks
+            .get_mut(&variant)
+            .expect("every variant but the bare one has a stack")
+    }
+
+    /// How many spans the services had to drop.
+    pub(crate) async fn spans_lost(&self) -> anyhow::Result<f64> {
+        let stack = &self.stacks[&Variant::Sampled];
+        let mut lost = 0.0;
+        for service in [REST_API, MCP_SERVER] {
+            lost += stack
+                .metrics(service)
+                .await?
+                .sum("telemetry_spans_dropped_total", &[]);
+        }
+        Ok(lost)
+    }
+
+    /// What the collector was sent, megabytes.
+    pub(crate) fn exported_mb(&self) -> f64 {
+        self.collector.bytes() as f64 / 1e6
+    }
+}
+
+/// Waits until mcp-server sees rest-api, which has just been started again.
+async fn connected(stack: &Stack) -> anyhow::Result<()> {
+    e2e::wait_for("mcp-server's connection", Duration::from_secs(10), async || {
+        let state = stack.readyz(MCP_SERVER).await.ok()?;
+        (state["dependencies"]["rest-api"]["up"] == true).then_some(())
+    })
+    .await
+}
+
+/// A context as agents keep them: some metadata, a few items.
+async fn context(stack: &Stack, key: &str) -> anyhow::Result<String> {
+    let items = [
+        (
+            "user",
+            "Checkout latency has doubled since 14:05. Find out what changed and whether to roll back.",
+        ),
+        (
+            "tool",
+            "{\"metric\": \"http_request_duration_seconds\", \"p99_before\": 0.212, \"p99_after\": 0.466}",
+        ),
+        (
+            "assistant",
+            "p99 rose with release 2026.11.3 of payments; its connection pool is exhausted at peak.",
+        ),
+    ];
+    let body = json!({
+        "name": "checkout latency, 22 November",
+        "type": "incident",
+        "agent_id": "sre-agent",
+        "metadata": {"severity": "high", "service": "checkout", "labels": ["latency", "payments"]},
+        "items": items.map(|(role, content)| json!({"role": role, "content": content})),
+    });
+    let made = stack
+        .rest(key)
+        .post("/api/v1/contexts", &body)
+        .await?
+        .expect(201)?;
+    Ok(made["id"].as_str().context("a context without an id")?.to_owned())
+}
+
+/// The same request for each connection, as it goes over the wire.
+async fn requests(
+    workload: Workload,
+    rest: &RequestBuilder,
+    mcp: &Raw,
+    context: &str,
+    count: usize,
+) -> anyhow::Result<Vec<RequestBuilder>> {
+    let mut requests = Vec::new();
+    for _ in 0..count {
+        requests.push(match workload {
+            Workload::Rest => rest.try_clone().context("a request without a body")?,
+            Workload::Modern => mcp.modern("tools/call", call(context)),
+            Workload::Legacy => in_session(mcp, context).await?,
+        });
+    }
+    Ok(requests)
+}
+
+fn call(context: &str) -> Json {
+    json!({"name": "context_get", "arguments": {"id": context}})
+}
+
+/// Opens a session, and gives a call within it.
+async fn in_session(mcp: &Raw, context: &str) -> anyhow::Result<RequestBuilder> {
+    let version = Era::Legacy.version();
+    let client = json!({"name": "load", "version": "0"});
+    let hello = json!({"protocolVersion": version, "capabilities": {}, "clientInfo": client});
+    let hello = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": hello});
+    let answer = Answer::read(mcp.post().json(&hello).send().await?).await?;
+    let session = answer.header("mcp-session-id").to_owned();
+    ensure!(
+        !session.is_empty(),
+        "no session: {} {}",
+        answer.status,
+        answer.text
+    );
+    let within = || {
+        mcp.post()
+            .header("mcp-session-id", &session)
+            .header("mcp-protocol-version", version)
+    };
+    let ready = json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
+    within().json(&ready).send().await?.error_for_status()?;
+    Ok(within().json(&json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call(context)})))
+}
+
+/// Asks once, to see that the answer is one, then keeps the requests as bytes.
+async fn subject(
+    workload: Workload,
+    variant: Variant,
+    requests: Vec<RequestBuilder>,
+    processes: Vec<u32>,
+) -> anyhow::Result<Subject> {
+    let first = requests.first().context("at least one connection")?;
+    let answer = Answer::read(first.try_clone().context("a body in memory")?.send().await?).await?;
+    let answered = match workload {
+        Workload::Rest => answer.expect(200)?["name"].is_string(),
+        _ => raw::response(&answer)?["result"]["structuredContent"]["context"]["name"].is_string(),
+    };
+    ensure!(
+        answered,
+        "{}, {}: {}",
+        workload.name(),
+        variant.name(),
+        answer.text
+    );
+    let requests = requests
+        .into_iter()
+        .map(|request| Ok(request.build()?))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let address = *requests[0]
+        .url()
+        .socket_addrs(|| None)?
+        .first()
+        .context("an address")?;
+    let requests = requests.iter().map(wire).collect();
+    Ok(Subject {
+        workload,
+        variant,
+        address,
+        requests,
+        processes,
+        answer: answer.text.len(),
+    })
+}
+
+/// A request as HTTP/1.1 writes it.
+fn wire(request: &Request) -> Arc<[u8]> {
+    let (url, body) = (
+        request.url(),
+        request
+            .body()
+            .and_then(|body| body.as_bytes())
+            .unwrap_or_default(),
+    );
+    let line = format!(
+        "{} {} HTTP/1.1\r\nhost: {}\r\n",
+        request.method(),
+        url.path(),
+        url.authority()
+    );
+    let mut bytes = line.into_bytes();
+    for (name, value) in request.headers() {
+        bytes.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
+    }
+    if !body.is_empty() {
+        bytes.extend(format!("content-length: {}\r\n", body.len()).into_bytes());
+    }
+    bytes.extend(b"\r\n");
+    bytes.extend(body);
+    bytes.into()
+}
+
+/// Starts the bare servers; gives their address, too.
+async fn bare(directory: &Path, context: &str, result: &Json) -> anyhow::Result<(Process, String)> {
+    let (context_file, result_file) = (directory.join("context.json"), directory.join("result.json"));
+    fs::write(&context_file, context)?;
+    fs::write(&result_file, result.to_string())?;
+    let address = format!("127.0.0.1:{}", free_port());
+    let environment = BTreeMap::from([
+        ("BARE_ADDRESS".to_owned(), address.clone()),
+        ("BARE_CONTEXT".to_owned(), context_file.display().to_string()),
+        ("BARE_RESULT".to_owned(), result_file.display().to_string()),
+    ]);
+    let mut process = Process::new("bare", directory, environment)?;
+    process.start().await?;
+    Ok((process, address))
+}
