@@ -16,7 +16,10 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{
+    net::TcpListener,
+    runtime::{Builder, Runtime},
+};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status, transport::Server};
 
@@ -61,7 +64,8 @@ struct Spans(Arc<Mutex<Vec<Span>>>);
 pub struct Sink {
     spans: Spans,
     address: SocketAddr,
-    server: JoinHandle<()>,
+    // Of its own, so that dropping it cuts the open connections, too.
+    runtime: Option<Runtime>,
 }
 
 impl Sink {
@@ -78,21 +82,27 @@ impl Sink {
     /// # Errors
     /// When the address is taken.
     pub async fn start_at(address: SocketAddr) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind(address).await?;
+        let listener = std::net::TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
         let spans = Spans::default();
         let service = TraceServiceServer::new(spans.clone()).max_decoding_message_size(64 << 20);
-        let serving = Server::builder()
-            .add_service(service)
-            .serve_with_incoming(TcpListenerStream::new(listener));
-        let server = tokio::spawn(async move {
-            if let Err(error) = serving.await {
-                eprintln!("the OTLP sink ended: {error}");
-            }
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()?;
+        runtime.spawn(async move {
+            let listener = TcpListener::from_std(listener)?;
+            let incoming = TcpListenerStream::new(listener);
+            Server::builder()
+                .add_service(service)
+                .serve_with_incoming(incoming)
+                .await?;
+            anyhow::Ok(())
         });
         Ok(Self {
             spans,
             address,
-            server,
+            runtime: Some(runtime),
         })
     }
 
@@ -141,7 +151,9 @@ impl Sink {
 
 impl Drop for Sink {
     fn drop(&mut self) {
-        self.server.abort();
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 

@@ -33,7 +33,7 @@ use std::{
     },
     time::Duration,
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// How many tools a page lists.
 const PAGE: usize = 200;
@@ -67,6 +67,8 @@ pub(crate) struct Shared {
     pub(crate) wishes: Wishes,
     /// Ends notification streams.
     pub(crate) shutdown: CancellationToken,
+    /// Tool calls in flight, which are not cut when the service stops.
+    pub(crate) calls: TaskTracker,
 }
 
 /// What the server says about itself.
@@ -289,6 +291,7 @@ impl ServerHandler for Handler {
         request: CallToolRequestParams,
         cx: RequestContext<RoleServer>,
     ) -> Answered<CallToolResponse> {
+        let _in_flight = self.shared.calls.token();
         let name = request.name.clone();
         let label = self.label(&self.shared.catalogue.tools(self.tenant), &name);
         observed(

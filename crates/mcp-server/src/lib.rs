@@ -33,12 +33,12 @@ use rmcp::transport::streamable_http_server::StreamableHttpServerConfig;
 use std::{sync::Arc, time::Duration};
 use telemetry::metrics::Declaration;
 use tenants::Tenants;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Where MCP is served.
 pub const PATH: &str = "/mcp";
 
-/// How long streams stay open after the service was told to stop.
+/// How long streams stay open after the last call of a service that was told to stop.
 const LAST_WORD: Duration = Duration::from_millis(200);
 
 /// The service.
@@ -85,6 +85,7 @@ fn tenants(
     catalogue: &Catalogue,
     cache: Arc<dyn coordination::Cache>,
 ) -> anyhow::Result<Arc<Tenants>> {
+    let calls = TaskTracker::new();
     let shared = Arc::new(Shared {
         upstream: Upstream::new(channel),
         catalogue: catalogue.clone(),
@@ -94,6 +95,7 @@ fn tenants(
         info: handler::info(),
         wishes: span::Wishes::default(),
         shutdown: host.shutdown.clone(),
+        calls: calls.clone(),
     });
     let config = StreamableHttpServerConfig::default()
         .with_allowed_hosts(settings.hosts())
@@ -102,7 +104,7 @@ fn tenants(
         // One JSON answer where nothing else is to be said; progress makes it a stream.
         .with_json_response(true)
         .with_max_request_body_bytes(host.common.http.max_body_bytes)
-        .with_cancellation_token(streams_end(host));
+        .with_cancellation_token(streams_end(host, calls));
     Ok(Arc::new(Tenants::new(
         shared,
         config,
@@ -111,12 +113,15 @@ fn tenants(
     )))
 }
 
-/// Cut open streams a moment after the service was told to stop: time for a subscription's last word.
-fn streams_end(host: &Host) -> CancellationToken {
+/// Cuts open streams once the service was told to stop and the calls in flight are over, with time for a last word.
+/// Calls that take too long are the chassis's to end.
+fn streams_end(host: &Host, calls: TaskTracker) -> CancellationToken {
     let (told, end) = (host.shutdown.clone(), CancellationToken::new());
     let cut = end.clone();
     host.tasks.spawn("streams-end", async move {
         told.cancelled().await;
+        calls.close();
+        calls.wait().await;
         tokio::time::sleep(LAST_WORD).await;
         cut.cancel();
     });

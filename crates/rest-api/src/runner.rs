@@ -2,23 +2,28 @@
 
 use anyhow::Context as _;
 use chassis::{
-    Host,
+    Dependency, Host,
     grpc::{ChannelOptions, GrpcChannel, with_bearer},
 };
 use domain::execution::Outcome;
 use proto::v1::{Progress, RunToolRequest, run_tool_event::Event, tool_runner_client::ToolRunnerClient};
 use secrecy::{ExposeSecret, SecretString};
-use tonic::{Status, Streaming};
+use std::error::Error as _;
+use tonic::{Code, Status, Streaming};
 
 /// The client of the workers. Cheap to clone.
 #[derive(Clone)]
 pub struct Runner {
     client: ToolRunnerClient<GrpcChannel>,
     token: SecretString,
+    worker: Dependency,
 }
 
 /// A run that a worker has taken up.
-pub struct Run(Streaming<proto::v1::RunToolEvent>);
+pub struct Run {
+    events: Streaming<proto::v1::RunToolEvent>,
+    worker: Dependency,
+}
 
 /// What a worker tells of a run.
 pub enum Told {
@@ -44,6 +49,7 @@ impl Runner {
         Ok(Self {
             client: ToolRunnerClient::new(channel),
             token,
+            worker: host.readiness.dependency("worker"),
         })
     }
 
@@ -54,7 +60,13 @@ impl Runner {
     pub async fn run(&self, request: RunToolRequest) -> Result<Run, Status> {
         let request = with_bearer(tonic::Request::new(request), self.token.expose_secret())?;
         let mut client = self.client.clone();
-        Ok(Run(client.run(request).await?.into_inner()))
+        let answer = client
+            .run(request)
+            .await
+            .inspect_err(|status| note(&self.worker, status))?;
+        self.worker.up();
+        let (events, worker) = (answer.into_inner(), self.worker.clone());
+        Ok(Run { events, worker })
     }
 }
 
@@ -66,9 +78,10 @@ impl Run {
     pub async fn next(&mut self) -> Result<Told, Status> {
         loop {
             let event = self
-                .0
+                .events
                 .message()
-                .await?
+                .await
+                .inspect_err(|status| note(&self.worker, status))?
                 .ok_or_else(|| Status::unavailable("the worker ended the run early"))?;
             match event.event {
                 Some(Event::Progress(progress)) => return Ok(Told::Progress(progress)),
@@ -80,5 +93,12 @@ impl Run {
                 None => {}
             }
         }
+    }
+}
+
+/// Tells readiness that there is no worker, where a refusal says so.
+fn note(worker: &Dependency, status: &Status) {
+    if status.source().is_some() || status.code() == Code::Unavailable {
+        worker.down(status.message());
     }
 }
