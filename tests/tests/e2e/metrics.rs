@@ -163,9 +163,19 @@ async fn all_that_happens_is_counted_once_and_under_declared_names() -> Outcome 
                 .next()
                 .is_some()
         );
+        let sizes: Vec<_> = scrape.all("mcp_context_size_bytes_bucket", &[]).collect();
+        let up_to = |limit: f64| {
+            let at = |text: &str| text.parse::<f64>().is_ok_and(|le| le == limit);
+            sizes
+                .iter()
+                .find(|bucket| at(&bucket.labels["le"]))
+                .map(|bucket| bucket.value)
+        };
+        // One without content, two of 5000 bytes.
         assert_eq!(
-            scrape.sum("mcp_context_size_bytes_bucket", &[("le", "4096")]) + 2.0,
-            scrape.sum("mcp_context_size_bytes_count", &[])
+            (up_to(1024.0), up_to(4096.0), up_to(8192.0)),
+            (Some(1.0), Some(1.0), Some(3.0)),
+            "{sizes:?}"
         );
         assert_eq!(
             stack
