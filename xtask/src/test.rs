@@ -24,7 +24,7 @@ pub(crate) struct Args {
     /// Leave out the tests that need PostgreSQL or Redis
     #[arg(long)]
     no_servers: bool,
-    /// Passed on to `cargo test`, e.g. a test's name, or `-p domain`
+    /// Passed on to `cargo test`, e.g. a test's name, or `--test e2e`
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     args: Vec<String>,
 }
@@ -77,10 +77,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     );
     drop(backing);
     if status.success() {
-        Ok(())
-    } else {
-        Err(Told(1).into())
+        return Ok(());
     }
+    if counts.failed == 0 {
+        eprintln!("error: cargo test failed, though no counted test did (see above)");
+    }
+    Err(Told(1).into())
 }
 
 impl Backing {
