@@ -5,7 +5,7 @@ use crate::{
     tools::{Call, view},
 };
 use domain::Scope;
-use proto::v1::{GetContextRequest, ListContextsRequest, ListItemsRequest};
+use proto::v1::{ListContextsRequest, ListItemsRequest};
 use rmcp::model::{
     CacheScope, ListResourceTemplatesResult, ListResourcesResult, ReadResourceResult, Resource,
     ResourceContents, ResourceTemplate,
@@ -58,33 +58,15 @@ pub(crate) async fn read(call: Call<'_>, uri: &str) -> Result<ReadResourceResult
         .strip_prefix(SCHEME)
         .and_then(|id| id.parse::<domain::ContextId>().ok())
         .ok_or_else(missing)?;
-    let request = call.caller.request(GetContextRequest { id: id.to_string() });
-    let context = call.upstream.contexts.clone().get(request).await?.into_inner();
-    let budget = call.results.default_bytes;
-    let request = call.caller.request(ListItemsRequest {
+    let asked = ListItemsRequest {
         id: id.to_string(),
-        page: None,
-        max_bytes: u32::try_from(budget).unwrap_or(u32::MAX),
         newest_first: true,
-    });
-    let page = call
-        .upstream
-        .contexts
-        .clone()
-        .list_items(request)
-        .await?
-        .into_inner();
-    let mut room = budget;
-    let mut items = Vec::with_capacity(page.items.len());
-    for item in page.items {
-        let item = view::Item::within(item, room)?;
-        room -= item.content.len();
-        items.push(item);
-    }
-    items.reverse();
-    let truncated = !page.next_cursor.is_empty() || items.iter().any(|item| item.truncated);
-    let mut value =
-        json!({"context": view::Context::whole(context)?, "items": items, "truncated": truncated});
+        ..Default::default()
+    };
+    let mut shown = view::show(call, asked, call.results.default_bytes).await?;
+    shown.items.reverse();
+    let truncated = shown.next_cursor.is_some() || shown.is_cut();
+    let mut value = json!({"context": shown.context, "items": shown.items, "truncated": truncated});
     if truncated {
         value["note"] =
             json!("only the newest items are shown, or a part of one; the tool context_get reads the rest");

@@ -4,7 +4,7 @@ use crate::{
     settings::Results,
 };
 use domain::Scope;
-use proto::v1::{GetContextRequest, ListItemsRequest};
+use proto::v1::ListItemsRequest;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -16,8 +16,9 @@ pub(crate) struct ContextGet;
 pub(crate) struct Arguments {
     /// The context.
     pub(crate) id: String,
-    /// The most items to show, 1 to 200; 0: none.
+    /// The most items to show, 1 to 200; 50 by default.
     #[serde(default)]
+    #[schemars(range(min = 1, max = 200))]
     pub(crate) limit: Option<u32>,
     /// Begin with the newest item.
     #[serde(default)]
@@ -58,49 +59,23 @@ impl BuiltIn for ContextGet {
 
     async fn call(call: Call<'_>, arguments: Arguments) -> Result<Output> {
         let budget = budget(arguments.max_bytes, call.results)?;
-        let request = call.caller.request(GetContextRequest {
-            id: arguments.id.clone(),
-        });
-        let context = call.upstream.contexts.clone().get(request).await?.into_inner();
-        let context = view::Context::whole(context)?;
-        if context.item_count == 0 || arguments.limit == Some(0) {
-            let truncated = context.item_count > 0;
-            return Ok(Output {
-                context,
-                items: Vec::new(),
-                truncated,
-                next_cursor: None,
-                note: None,
-            });
-        }
-        let request = call.caller.request(ListItemsRequest {
-            id: arguments.id,
-            page: view::page(arguments.limit.unwrap_or_default(), arguments.cursor),
-            max_bytes: u32::try_from(budget).unwrap_or(u32::MAX),
-            newest_first: arguments.newest_first,
-        });
-        let page = call
-            .upstream
-            .contexts
-            .clone()
-            .list_items(request)
-            .await?
-            .into_inner();
-        let mut room = budget;
-        let mut items = Vec::with_capacity(page.items.len());
-        for item in page.items {
-            let item = view::Item::within(item, room)?;
-            room -= item.content.len();
-            items.push(item);
-        }
-        let next_cursor = Some(page.next_cursor).filter(|cursor| !cursor.is_empty());
-        let cut = items.iter().any(|item| item.truncated);
-        let note = note(next_cursor.is_some(), cut, call.results);
+        let shown = view::show(
+            call,
+            ListItemsRequest {
+                id: arguments.id,
+                page: view::page(arguments.limit.unwrap_or_default(), arguments.cursor),
+                newest_first: arguments.newest_first,
+                ..Default::default()
+            },
+            budget,
+        )
+        .await?;
+        let note = note(shown.next_cursor.is_some(), shown.is_cut(), call.results);
         Ok(Output {
-            context,
+            context: shown.context,
+            items: shown.items,
             truncated: note.is_some(),
-            items,
-            next_cursor,
+            next_cursor: shown.next_cursor,
             note,
         })
     }

@@ -1,5 +1,6 @@
 //! Contexts and items as tools and resources show them.
 
+use super::Call;
 use crate::error::{Error, Result};
 use domain::JsonObject;
 use proto::v1;
@@ -128,6 +129,58 @@ impl Item {
             content,
         })
     }
+}
+
+/// A context and a part of its items.
+pub(crate) struct Shown {
+    /// The context.
+    pub(crate) context: Context,
+    /// The items, their contents together within what was asked for.
+    pub(crate) items: Vec<Item>,
+    /// Where the next part begins, when there is one.
+    pub(crate) next_cursor: Option<String>,
+}
+
+impl Shown {
+    /// Whether an item was cut to fit.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.items.iter().any(|item| item.truncated)
+    }
+}
+
+/// Asks rest-api, in one call, for a context and for as many of its items as fit into `max_bytes` of content.
+pub(crate) async fn show(call: Call<'_>, asked: v1::ListItemsRequest, max_bytes: usize) -> Result<Shown> {
+    let id = asked.id.clone();
+    let asked = v1::ListItemsRequest {
+        max_bytes: u32::try_from(max_bytes).unwrap_or(u32::MAX),
+        with_context: true,
+        ..asked
+    };
+    let mut contexts = call.upstream.contexts.clone();
+    let page = contexts
+        .list_items(call.caller.request(asked))
+        .await?
+        .into_inner();
+    let context = match page.context {
+        Some(context) => context,
+        // A rest-api of the version before does not know the wish.
+        None => contexts
+            .get(call.caller.request(v1::GetContextRequest { id }))
+            .await?
+            .into_inner(),
+    };
+    let mut room = max_bytes;
+    let mut items = Vec::with_capacity(page.items.len());
+    for item in page.items {
+        let item = Item::within(item, room)?;
+        room -= item.content.len();
+        items.push(item);
+    }
+    Ok(Shown {
+        context: Context::whole(context)?,
+        items,
+        next_cursor: Some(page.next_cursor).filter(|cursor| !cursor.is_empty()),
+    })
 }
 
 impl From<NewItem> for v1::NewItem {

@@ -257,8 +257,11 @@ impl contexts_server::Contexts for Fake {
     }
 
     async fn list_items(&self, request: Request<v1::ListItemsRequest>) -> Answer<v1::ListItemsResponse> {
-        let (_, items) = self.context(request.metadata(), &request.get_ref().id)?;
+        let (context, items) = self.context(request.metadata(), &request.get_ref().id)?;
+        // As an older rest-api, it knows nothing of the wish when the context is named so.
+        let context = Some(context).filter(|c| request.get_ref().with_context && c.name != "legacy");
         Ok(Response::new(v1::ListItemsResponse {
+            context,
             items,
             next_cursor: String::new(),
         }))

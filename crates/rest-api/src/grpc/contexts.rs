@@ -172,9 +172,16 @@ impl Contexts for Door {
             max_bytes,
             newest_first: r.newest_first,
         };
-        let page = self.api.list_items(&caller, parse("id", &r.id)?, &asked).await?;
+        let id = parse("id", &r.id)?;
+        let context = if r.with_context {
+            Some(self.api.get_context(&caller, id).await?.into())
+        } else {
+            None
+        };
+        let page = self.api.list_items(&caller, id, &asked).await?;
         let items = page.items.into_iter().map(Into::into).collect();
         Ok(Response::new(v1::ListItemsResponse {
+            context,
             items,
             next_cursor: page.next_cursor.unwrap_or_default(),
         }))
