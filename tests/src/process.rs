@@ -83,6 +83,20 @@ impl Process {
         self.name
     }
 
+    /// Another process of the same service, with `changes` to its environment, in a directory below.
+    ///
+    /// # Errors
+    /// When the directory cannot be made.
+    pub fn replica(&self, changes: &[(&str, String)]) -> anyhow::Result<Self> {
+        let directory = self.directory.join(uuid::Uuid::now_v7().to_string());
+        fs::create_dir_all(&directory)?;
+        let mut replica = Self::new(self.name, &directory, self.environment.clone())?;
+        for (name, value) in changes {
+            replica.set(name, value);
+        }
+        Ok(replica)
+    }
+
     /// Changes one variable for the next start.
     pub fn set(&mut self, name: &str, value: &str) {
         self.environment.insert(name.to_owned(), value.to_owned());

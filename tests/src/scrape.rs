@@ -24,6 +24,19 @@ pub struct Scrape {
 }
 
 impl Scrape {
+    /// Scrapes the service at `base` (`http://host:port`).
+    ///
+    /// # Errors
+    /// When it does not answer, or with something else.
+    pub async fn of(base: &str) -> anyhow::Result<Self> {
+        let answer = crate::http_client()
+            .get(format!("{base}/metrics"))
+            .send()
+            .await?
+            .error_for_status()?;
+        Self::parse(&answer.text().await?)
+    }
+
     /// Parses the Prometheus text format.
     ///
     /// # Errors

@@ -268,6 +268,25 @@ impl Stack {
         Ok(tonic::transport::Endpoint::from_shared(self.grpc(name))?.connect_lazy())
     }
 
+    /// Starts another replica of a service beside the stack's; gives it and its HTTP address.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn replica(&self, name: &str) -> anyhow::Result<(Process, String)> {
+        let (http, grpc) = (
+            format!("127.0.0.1:{}", free_port()),
+            format!("127.0.0.1:{}", free_port()),
+        );
+        let url = format!("http://{http}");
+        let changes = [
+            ("DEVOPS_MCP__HTTP__ADDRESS", http),
+            ("DEVOPS_MCP__GRPC__ADDRESS", grpc),
+        ];
+        let mut replica = self.process(name).replica(&changes)?;
+        replica.start().await?;
+        Ok((replica, url))
+    }
+
     /// The MCP endpoint.
     pub fn mcp_url(&self) -> String {
         format!("{}/mcp", self.http(MCP_SERVER))
@@ -342,9 +361,7 @@ impl Stack {
     /// # Errors
     /// When it does not answer.
     pub async fn metrics(&self, name: &str) -> anyhow::Result<Scrape> {
-        let url = format!("{}/metrics", self.http(name));
-        let answer = crate::http_client().get(url).send().await?.error_for_status()?;
-        Scrape::parse(&answer.text().await?)
+        Scrape::of(&self.http(name)).await
     }
 
     /// Waits until a metric of `name` satisfies `enough`.

@@ -329,3 +329,44 @@ async fn without_rest_api_mcp_says_so_and_recovers() -> Outcome {
         .await?;
     Ok(())
 }
+
+#[tokio::test]
+async fn executions_whose_rest_api_died_are_ended_by_what_is_known() -> Outcome {
+    let target = Target::start().await?;
+    let builder = Stack::builder(Backend::Sqlite)
+        .allow_private()
+        .set(WORKER, "JOBS__REAP_EXECUTIONS", "1s");
+    let mut stack = builder.start().await?;
+    let key = stack.tenant("acme", "all").await?;
+    let rest = stack.rest(&key);
+    let expected = [("safe", "GET", "failed"), ("once", "POST", "outcome_unknown")];
+    for (name, method, _) in expected {
+        let tool =
+            json!({"name": name, "description": "d", "method": method, "url": target.url("/slow/60000")});
+        rest.post("/api/v1/tools", &tool).await?.expect(201)?;
+        let rest = rest.clone();
+        tokio::spawn(async move {
+            rest.post(&format!("/api/v1/tools/{name}/execute"), &json!({}))
+                .await
+        });
+    }
+    wait_for("both calls to arrive", Duration::from_secs(5), async || {
+        (target.seen().len() == 2).then_some(())
+    })
+    .await?;
+    stack.process_mut(REST_API).kill();
+    stack.process_mut(REST_API).start().await?;
+    for (name, _, status) in expected {
+        let path = format!("/api/v1/executions?tool={name}");
+        // Their leases must run out first.
+        let ended = wait_for("the execution to be ended", Duration::from_secs(60), async || {
+            let first = rest.get(&path).await.ok()?.json()["items"][0].clone();
+            first["finished_at"].is_string().then_some(first)
+        });
+        let ended = ended.await?;
+        assert_eq!(ended["status"], status, "{ended}");
+        assert!(ended["error"]["code"].is_string(), "{ended}");
+    }
+    assert_eq!(target.seen().len(), 2, "nothing ran twice");
+    Ok(())
+}

@@ -105,6 +105,12 @@ async fn a_revoked_key_stops_everywhere_within_a_second() -> Outcome {
         // For good, not for the moment.
         tokio::time::sleep(Duration::from_millis(1200)).await;
         assert_eq!(doors.refused().await?, [true; 4], "{backend:?}: afterwards");
+        for service in [REST_API, MCP_SERVER] {
+            let labels = [("method", "bearer"), ("result", "revoked")];
+            stack
+                .wait_metric(service, "mcp_auth_attempts_total", &labels, |n| n >= 1.0)
+                .await?;
+        }
     }
     Ok(())
 }

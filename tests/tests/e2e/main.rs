@@ -11,6 +11,7 @@ mod keys;
 mod lifecycle;
 mod metrics;
 mod rejections;
+mod replicas;
 mod tools;
 mod trace_chain;
 
