@@ -5,6 +5,8 @@
 #[allow(
     missing_docs,
     clippy::all,
+    clippy::cognitive_complexity,
+    clippy::too_many_lines,
     reason = "generated; the .proto files are the documentation"
 )]
 pub mod v1 {

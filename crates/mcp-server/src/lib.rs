@@ -1,7 +1,7 @@
 //! The Model Context Protocol door of DevOps MCP.
 //!
 //! A request to `/mcp` passes [`auth`] (whose key is it, may it call so often), reaches its tenant's MCP server
-//! ([`tenants`]: the SDK, both eras of the protocol) and there the [`handler`], which lists tools from this replica's
+//! ([`mod@tenants`]: the SDK, both eras of the protocol) and there the [`handler`], which lists tools from this replica's
 //! copy of the catalogue ([`catalogue`], fed by [`watch`]), runs the built-in ones itself ([`tools`]) and has rest-api
 //! run the registered ones ([`execute`]). The service owns nothing: everything it answers comes from rest-api, and any
 //! number of replicas serve the same clients.

@@ -72,7 +72,8 @@ impl Verifier {
     /// Who the key in `text` belongs to.
     ///
     /// # Errors
-    /// [`Error::Unauthenticated`], or [`Error::Unavailable`] when the database cannot be asked.
+    /// [`Unauthenticated`](crate::error::Error::Unauthenticated), or [`Unavailable`](crate::error::Error::Unavailable)
+    /// when the database cannot be asked.
     pub async fn verify(&self, text: Option<&str>) -> Result<Verified> {
         let secret = Secret::parse(text.ok_or(AuthError::Missing)?).map_err(|_| AuthError::Malformed)?;
         let hash = secret.hash();

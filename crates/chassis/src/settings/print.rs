@@ -4,7 +4,7 @@ use super::{
 };
 use yaml_serde::{Mapping, Value};
 
-/// The effective settings as YAML that [`super::load`] could read, but for the secrets, which are masked.
+/// The effective settings as YAML that [`super::load()`] could read, but for the secrets, which are masked.
 ///
 /// # Errors
 /// When a service's settings cannot be written as YAML.
