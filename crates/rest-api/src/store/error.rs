@@ -55,9 +55,14 @@ impl From<sqlx::Error> for StoreError {
             // No row holds U+0000, so whoever asks for one by such a text asks for none.
             E::Database(e) if e.code().as_deref() == Some("22021") => Self::NotFound,
             E::Database(e) if passes(e.as_ref()) => Self::Unavailable(error),
-            E::Io(_) | E::Tls(_) | E::PoolTimedOut | E::PoolClosed | E::WorkerCrashed | E::BeginFailed => {
-                Self::Unavailable(error)
-            }
+            // A proxy that accepts connections for a server that is gone breaks the protocol, not the connection.
+            E::Io(_)
+            | E::Tls(_)
+            | E::Protocol(_)
+            | E::PoolTimedOut
+            | E::PoolClosed
+            | E::WorkerCrashed
+            | E::BeginFailed => Self::Unavailable(error),
             _ => Self::Internal(error),
         }
     }
