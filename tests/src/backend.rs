@@ -1,5 +1,6 @@
 //! What the services keep their data in: SQLite, or PostgreSQL and Redis.
 
+use crate::Proxy;
 use anyhow::Context;
 use sqlx::{Connection as _, Executor as _, PgConnection};
 use std::{env, path::Path};
@@ -37,6 +38,29 @@ impl Backend {
             Self::Sqlite => Ok(format!("sqlite://{}", directory.join("devops-mcp.db").display())),
             Self::Postgres => fresh_database().await,
         }
+    }
+
+    /// The same, to be reached through a proxy. SQLite has no server to lose.
+    ///
+    /// # Errors
+    /// When PostgreSQL does not answer.
+    pub async fn database_behind_proxy() -> anyhow::Result<(String, Proxy)> {
+        let url = fresh_database().await?;
+        let (scheme, rest) = url.split_once("://").context("TEST_POSTGRES_URL is no URL")?;
+        let (server, path) = rest
+            .split_once('/')
+            .context("TEST_POSTGRES_URL names no database")?;
+        let (user, upstream) = server
+            .rsplit_once('@')
+            .map_or(("", server), |(user, host)| (user, host));
+        let upstream = if upstream.contains(':') {
+            upstream.to_owned()
+        } else {
+            format!("{upstream}:5432")
+        };
+        let proxy = Proxy::start(&upstream).await?;
+        let at = if user.is_empty() { "" } else { "@" };
+        Ok((format!("{scheme}://{user}{at}{}/{path}", proxy.address()), proxy))
     }
 
     /// The Redis to share, where there is one.

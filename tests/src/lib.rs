@@ -8,6 +8,7 @@ pub mod backend;
 pub mod logs;
 pub mod mcp;
 pub mod process;
+pub mod proxy;
 pub mod raw;
 pub mod rest;
 pub mod scrape;
@@ -18,6 +19,7 @@ pub mod trace;
 
 pub use backend::Backend;
 pub use mcp::Era;
+pub use proxy::Proxy;
 pub use sink::Sink;
 pub use stack::Stack;
 pub use target::Target;

@@ -7,6 +7,8 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::{Notify, watch};
 
 const SWEEP: Duration = Duration::from_secs(1);
+/// When the database is taken to be away. A connection whose other end vanished without a word never says so.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The catalogue's revision, followed. Cheap to clone.
 #[derive(Clone)]
@@ -24,12 +26,13 @@ impl Catalogue {
         let woken = Arc::clone(&here);
         host.tasks.spawn("catalogue", async move {
             loop {
-                match store.catalogue_revision().await {
-                    Ok(revision) => {
+                match tokio::time::timeout(PATIENCE, store.catalogue_revision()).await {
+                    Ok(Ok(revision)) => {
                         database.up();
                         sender.send_if_modified(|known| std::mem::replace(known, revision) != revision);
                     }
-                    Err(error) => database.down(error),
+                    Ok(Err(error)) => database.down(error),
+                    Err(_) => database.down("it does not answer"),
                 }
                 let _ = tokio::time::timeout(SWEEP, woken.notified()).await;
             }

@@ -389,3 +389,25 @@ async fn what_expires_goes_by_itself() -> Outcome {
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn the_api_describes_itself_to_anyone() -> Outcome {
+    let (_stack, rest) = rest_api(Backend::Sqlite).await?;
+    let anyone = rest.with_key(None);
+    let described = anyone.get("/api/v1/openapi.json").await?.expect(200)?;
+    assert!(
+        text(&described, "openapi").starts_with("3.1"),
+        "{}",
+        described["openapi"]
+    );
+    for path in [
+        "/api/v1/contexts/{id}/items",
+        "/api/v1/tools/{name}/execute",
+        "/api/v1/keys/{id}/rotate",
+    ] {
+        assert!(described["paths"][path].is_object(), "{path} is not described");
+    }
+    let page = anyone.get("/api/v1/docs").await?;
+    assert!(page.status == 200 && page.header("content-type").starts_with("text/html"));
+    Ok(())
+}

@@ -4,7 +4,7 @@
 use crate::{Outcome, text};
 use anyhow::Context;
 use e2e::{
-    Backend, Era, Json, Sink, Stack, Target,
+    Backend, Era, Json, Proxy, Sink, Stack, Target,
     process::free_port,
     rest::Rest,
     stack::{MCP_SERVER, REST_API, WORKER},
@@ -368,5 +368,62 @@ async fn executions_whose_rest_api_died_are_ended_by_what_is_known() -> Outcome 
         assert!(ended["error"]["code"].is_string(), "{ended}");
     }
     assert_eq!(target.seen().len(), 2, "nothing ran twice");
+    Ok(())
+}
+
+#[tokio::test]
+async fn without_the_database_requests_fail_clearly_and_health_does_not() -> Outcome {
+    if !Backend::available().contains(&Backend::Postgres) {
+        return Ok(());
+    }
+    let (url, proxy) = Backend::database_behind_proxy().await?;
+    let builder = Stack::builder(Backend::Postgres).services(&[REST_API, MCP_SERVER]);
+    let stack = builder.set(REST_API, "DATABASE__URL", &url).start().await?;
+    let key = stack.tenant("acme", "all").await?;
+    let rest = stack.rest(&key);
+    let raw = stack.raw(&key);
+    rest.get("/api/v1/contexts").await?.expect(200)?;
+    for lose in [Proxy::cut, Proxy::silence] {
+        lose(&proxy);
+        // What a verified key was remembered for must run out, too.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let started = Instant::now();
+        let refused = rest.get("/api/v1/contexts").await?;
+        refused.problem(503, "unavailable")?;
+        assert!(!refused.header("retry-after").is_empty(), "{refused:?}");
+        assert!(
+            started.elapsed() < Duration::from_secs(10),
+            "told after {:?}",
+            started.elapsed()
+        );
+        let refused = raw
+            .call("tools/call", json!({"name": "context_list", "arguments": {}}))
+            .await?;
+        refused.problem(503, "unavailable")?;
+        for path in ["/healthz", "/readyz", "/metrics"] {
+            let answer = e2e::http_client()
+                .get(format!("{}{path}", stack.http(REST_API)))
+                .send()
+                .await?;
+            assert_eq!(answer.status(), 200, "{path}");
+        }
+        stack
+            .wait_metric(REST_API, "dependency_up", &[("dependency", "database")], |up| {
+                up == 0.0
+            })
+            .await?;
+        proxy.restore();
+        wait_for(
+            "the database to be taken up again",
+            Duration::from_secs(15),
+            async || (rest.get("/api/v1/contexts").await.ok()?.status == 200).then_some(()),
+        )
+        .await?;
+        stack
+            .wait_metric(REST_API, "dependency_up", &[("dependency", "database")], |up| {
+                up == 1.0
+            })
+            .await?;
+    }
     Ok(())
 }
