@@ -21,9 +21,8 @@ use std::{
     sync::Arc,
 };
 use tracing::Subscriber;
-use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::{Layer, Registry, layer::SubscriberExt};
-use writer::Writer;
+use writer::{Guard, Writer};
 
 pub use filter::InvalidDirective;
 
@@ -31,7 +30,7 @@ pub use filter::InvalidDirective;
 #[derive(Debug)]
 pub struct Logs {
     directives: Arc<Directives>,
-    _writes: WorkerGuard,
+    _writes: Guard,
 }
 
 impl Logs {
@@ -62,7 +61,7 @@ pub fn init_subscriber(
 ) -> anyhow::Result<Logs> {
     let directives = Directives::new(&settings.level).context("monitoring.logging.level")?;
     let (output, terminal) = open(&settings.output)?;
-    let (writer, guard) = Writer::new(output);
+    let (writer, guard) = Writer::new(output).context("a thread for the log lines")?;
     let shape = match settings.format {
         Format::Pretty => Shape::Pretty { colour: terminal },
         Format::Auto if terminal => Shape::Pretty { colour: true },

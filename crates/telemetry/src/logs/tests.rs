@@ -30,7 +30,7 @@ impl Write for Output {
 
 fn logged(shape: Shape, level: &str, fields: &[Field], f: impl FnOnce()) -> String {
     let output = Output::default();
-    let (writer, guard) = Writer::new(output.clone());
+    let (writer, guard) = Writer::new(output.clone()).unwrap();
     let lines = Lines::new(shape, Fields::of(fields), writer);
     let subscriber = subscriber(Directives::new(level).unwrap(), lines, traces::testing::tracer());
     tracing::subscriber::with_default(subscriber, f);
@@ -173,7 +173,7 @@ fn only_the_debugged_request_logs_more_and_only_from_our_own_code() {
 fn the_level_changes_at_once() {
     let directives = Directives::new("info").unwrap();
     let output = Output::default();
-    let (writer, guard) = Writer::new(output.clone());
+    let (writer, guard) = Writer::new(output.clone()).unwrap();
     let lines = Lines::new(Shape::json(&INFO, "test"), Fields::of(&[]), writer);
     let subscriber = subscriber(directives.clone(), lines, traces::testing::tracer());
     tracing::subscriber::with_default(subscriber, || {
