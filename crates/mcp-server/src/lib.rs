@@ -28,7 +28,10 @@ use axum::{Router, middleware::from_fn_with_state, routing::any};
 use caller::Upstream;
 use catalogue::Catalogue;
 use chassis::{App, Host, Service, ServiceInfo, grpc::GrpcChannel};
-use handler::Shared;
+use coordination::RateLimiter;
+use domain::TenantId;
+use handler::{Handler, Shared};
+use rmcp::ServerHandler;
 use rmcp::transport::streamable_http_server::StreamableHttpServerConfig;
 use std::{sync::Arc, time::Duration};
 use telemetry::metrics::Declaration;
@@ -61,32 +64,67 @@ impl Service for McpServer {
 
     async fn build(settings: Settings, host: &Host) -> anyhow::Result<App> {
         let shared = coordination::connect(&settings.redis)?;
-        let channel = chassis::grpc::channel(host, "rest-api", &settings.rest_api.url, &Default::default())?;
+        let channel = channel(&settings, host)?;
         let catalogue = Catalogue::new();
         watch::start(host, &channel, &catalogue)?;
-        let tenants = tenants(&settings, host, &channel, &catalogue, shared.cache)?;
-        host.tasks.spawn("tools-changed", tenants.clone().tell_sessions());
+        let calls = TaskTracker::new();
+        let handlers = handlers(&settings, host, &channel, &catalogue, &calls)?;
+        let make = move |tenant| Handler::new(handlers.clone(), tenant);
+        let tenants = tenants(&settings, host, calls, shared.cache, make);
+        host.tasks
+            .spawn("tools-changed", tenants.clone().tell_sessions(catalogue.clone()));
         measure(host, catalogue, tenants.clone());
-
-        let door = auth::Door::new(&channel, shared.limiter, settings.rate_limit.quota());
-        let routes = Router::new().route(PATH, any(tenants::serve)).with_state(tenants);
-        let authenticate = from_fn_with_state(door, auth::authenticate);
         Ok(App {
-            http: chassis::http::stack(routes, authenticate, &host.common.http),
+            http: stack(&settings, host, &channel, shared.limiter, tenants),
             ..App::default()
         })
     }
 }
 
-fn tenants(
+/// The `/mcp` endpoint around other handlers than the product's, with all that stands before those: authentication,
+/// limits, bounds, the checks of `Host` and `Origin`, spans, sessions. `make` is asked once for each tenant that calls.
+/// This is how the protocol is tested beyond what the product's own tools need of it.
+///
+/// # Errors
+/// When rest-api's or Redis's address is none.
+pub fn around<H: ServerHandler>(
+    settings: &Settings,
+    host: &Host,
+    make: impl Fn(TenantId) -> H + Send + Sync + 'static,
+) -> anyhow::Result<Router> {
+    let shared = coordination::connect(&settings.redis)?;
+    let channel = channel(settings, host)?;
+    let tenants = tenants(settings, host, TaskTracker::new(), shared.cache, make);
+    Ok(stack(settings, host, &channel, shared.limiter, tenants))
+}
+
+fn channel(settings: &Settings, host: &Host) -> anyhow::Result<GrpcChannel> {
+    chassis::grpc::channel(host, "rest-api", &settings.rest_api.url, &Default::default())
+}
+
+fn stack<H: ServerHandler>(
+    settings: &Settings,
+    host: &Host,
+    channel: &GrpcChannel,
+    limiter: Arc<dyn RateLimiter>,
+    tenants: Arc<Tenants<H>>,
+) -> Router {
+    let door = auth::Door::new(channel, limiter, settings.rate_limit.quota());
+    let routes = Router::new()
+        .route(PATH, any(tenants::serve::<H>))
+        .with_state(tenants);
+    let authenticate = from_fn_with_state(door, auth::authenticate);
+    chassis::http::stack(routes, authenticate, &host.common.http)
+}
+
+fn handlers(
     settings: &Settings,
     host: &Host,
     channel: &GrpcChannel,
     catalogue: &Catalogue,
-    cache: Arc<dyn coordination::Cache>,
-) -> anyhow::Result<Arc<Tenants>> {
-    let calls = TaskTracker::new();
-    let shared = Arc::new(Shared {
+    calls: &TaskTracker,
+) -> anyhow::Result<Arc<Shared>> {
+    Ok(Arc::new(Shared {
         upstream: Upstream::new(channel),
         catalogue: catalogue.clone(),
         built_in: tools::all()?,
@@ -96,21 +134,30 @@ fn tenants(
         wishes: span::Wishes::default(),
         shutdown: host.shutdown.clone(),
         calls: calls.clone(),
-    });
+    }))
+}
+
+fn tenants<H: ServerHandler>(
+    settings: &Settings,
+    host: &Host,
+    calls: TaskTracker,
+    cache: Arc<dyn coordination::Cache>,
+    make: impl Fn(TenantId) -> H + Send + Sync + 'static,
+) -> Arc<Tenants<H>> {
     let config = StreamableHttpServerConfig::default()
         .with_allowed_hosts(settings.hosts())
-        .with_allowed_origins(&settings.allowed_origins)
+        .with_allowed_origins(settings.origins())
         .enforce_origin_validation()
         // One JSON answer where nothing else is to be said; progress makes it a stream.
         .with_json_response(true)
         .with_max_request_body_bytes(host.common.http.max_body_bytes)
         .with_cancellation_token(streams_end(host, calls));
-    Ok(Arc::new(Tenants::new(
-        shared,
+    Arc::new(Tenants::new(
+        Box::new(make),
         config,
         cache,
         settings.sessions.clone(),
-    )))
+    ))
 }
 
 /// Cuts open streams once the service was told to stop and the calls in flight are over, with time for a last word.
@@ -129,7 +176,7 @@ fn streams_end(host: &Host, calls: TaskTracker) -> CancellationToken {
 }
 
 /// What is measured when somebody looks.
-fn measure(host: &Host, catalogue: Catalogue, tenants: Arc<Tenants>) {
+fn measure(host: &Host, catalogue: Catalogue, tenants: Arc<Tenants<Handler>>) {
     host.telemetry.on_scrape(move || {
         metrics::SESSIONS_ACTIVE.set(tenants.open_sessions(), []);
         metrics::CATALOGUE_TOOLS.set(catalogue.len(), []);

@@ -5,6 +5,9 @@ use coordination::Quota;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
+/// The names by which a machine reaches itself.
+const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+
 /// mcp-server's settings.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -18,6 +21,7 @@ pub struct Settings {
     /// `Host` headers that are served, with or without a port; empty or `*`: all.
     pub allowed_hosts: Vec<String>,
     /// `Origin` headers that are served, as `scheme://host:port` (`:*` for any port); requests without one always are.
+    /// Empty: pages of this machine where only this machine's names are served, else none.
     pub allowed_origins: Vec<String>,
     /// Sessions of protocol versions before 2026-07-28, and open notification streams.
     pub sessions: Sessions,
@@ -78,7 +82,7 @@ impl Default for Settings {
             rest_api: RestApi::default(),
             redis: coordination::Settings::default(),
             rate_limit: RateLimit::default(),
-            allowed_hosts: ["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec(),
+            allowed_hosts: LOOPBACK.map(str::to_owned).to_vec(),
             allowed_origins: Vec::new(),
             sessions: Sessions::default(),
             results: Results::default(),
@@ -132,6 +136,29 @@ impl Settings {
         } else {
             self.allowed_hosts.clone()
         }
+    }
+
+    /// The origins that rmcp lets through; none: only requests without one. A page of this machine cannot have been
+    /// brought here by DNS rebinding, which needs a `Host` of the attacker's.
+    pub(crate) fn origins(&self) -> Vec<String> {
+        let hosts = self.hosts();
+        let local = !hosts.is_empty() && hosts.iter().all(|host| LOOPBACK.contains(&without_port(host)));
+        if !self.allowed_origins.is_empty() || !local {
+            return self.allowed_origins.clone();
+        }
+        let origins = |scheme| ["localhost", "127.0.0.1", "[::1]"].map(|host| format!("{scheme}://{host}:*"));
+        ["http", "https"].into_iter().flat_map(origins).collect()
+    }
+}
+
+/// A host of the settings without its port: `localhost` of `localhost:8090`, `::1` of `[::1]:8090`.
+fn without_port(host: &str) -> &str {
+    if let Some((address, _)) = host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        return address;
+    }
+    match host.split_once(':') {
+        Some((name, port)) if !port.contains(':') => name,
+        _ => host,
     }
 }
 
@@ -189,5 +216,42 @@ impl chassis::Settings for Settings {
             ));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_of_this_machine_are_served_where_only_its_own_names_are() {
+        let origins = |hosts: &[&str], origins: &[&str]| {
+            let owned = |list: &[&str]| list.iter().copied().map(str::to_owned).collect();
+            let settings = Settings {
+                allowed_hosts: owned(hosts),
+                allowed_origins: owned(origins),
+                ..Settings::default()
+            };
+            settings.origins()
+        };
+        assert!(
+            Settings::default()
+                .origins()
+                .contains(&"http://localhost:*".to_owned())
+        );
+        assert_eq!(
+            origins(&["localhost:8090", "[::1]:8090", "127.0.0.1"], &[]).len(),
+            6
+        );
+        for public in [
+            &["localhost", "mcp.example.com"][..],
+            &["*"],
+            &[],
+            &["localhost.example.com"],
+        ] {
+            assert!(origins(public, &[]).is_empty(), "{public:?}");
+        }
+        let chosen = "https://app.example.com:443";
+        assert_eq!(origins(&["localhost"], &[chosen]), [chosen]);
     }
 }

@@ -3,7 +3,8 @@
 
 use crate::{
     caller::{Ambient, Caller},
-    handler::{Handler, Shared},
+    catalogue::Catalogue,
+    handler::Handler,
     refusal,
     sessions::{Initializations, Sessions},
     settings,
@@ -17,7 +18,10 @@ use chassis::Problem;
 use coordination::Cache;
 use domain::TenantId;
 use parking_lot::RwLock;
-use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
+use rmcp::{
+    ServerHandler,
+    transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService},
+};
 use std::{
     collections::HashMap,
     sync::{
@@ -27,30 +31,33 @@ use std::{
 };
 
 /// All tenants' MCP servers, made when first needed. There are as many as tenants have called.
-pub(crate) struct Tenants {
-    shared: Arc<Shared>,
+pub(crate) struct Tenants<H> {
+    make: Make<H>,
     config: StreamableHttpServerConfig,
     cache: Arc<dyn Cache>,
     sessions: settings::Sessions,
     open_sessions: Arc<AtomicUsize>,
-    tenants: RwLock<HashMap<TenantId, Arc<Tenant>>>,
+    tenants: RwLock<HashMap<TenantId, Arc<Tenant<H>>>>,
 }
 
-struct Tenant {
-    handler: Arc<Handler>,
-    mcp: StreamableHttpService<Arc<Handler>, Sessions>,
+/// Makes a tenant's handler.
+type Make<H> = Box<dyn Fn(TenantId) -> H + Send + Sync>;
+
+struct Tenant<H> {
+    handler: Arc<H>,
+    mcp: StreamableHttpService<Arc<H>, Sessions>,
 }
 
-impl Tenants {
+impl<H: ServerHandler> Tenants<H> {
     /// No tenant yet; each gets the SDK's `config`.
     pub(crate) fn new(
-        shared: Arc<Shared>,
+        make: Make<H>,
         config: StreamableHttpServerConfig,
         cache: Arc<dyn Cache>,
         sessions: settings::Sessions,
     ) -> Self {
         Self {
-            shared,
+            make,
             config,
             cache,
             sessions,
@@ -64,18 +71,7 @@ impl Tenants {
         self.open_sessions.load(Ordering::Relaxed)
     }
 
-    /// Tells clients in sessions of changes to their tools, for ever.
-    pub(crate) async fn tell_sessions(self: Arc<Self>) {
-        let mut changes = self.shared.catalogue.changes();
-        while changes.changed().await.is_ok() {
-            let tenants: Vec<_> = self.tenants.read().values().cloned().collect();
-            for tenant in tenants {
-                tenant.handler.tell_sessions().await;
-            }
-        }
-    }
-
-    fn of(&self, id: TenantId) -> Arc<Tenant> {
+    fn of(&self, id: TenantId) -> Arc<Tenant<H>> {
         if let Some(tenant) = self.tenants.read().get(&id) {
             return tenant.clone();
         }
@@ -86,8 +82,8 @@ impl Tenants {
             .clone()
     }
 
-    fn open(&self, id: TenantId) -> Tenant {
-        let handler = Arc::new(Handler::new(self.shared.clone(), id));
+    fn open(&self, id: TenantId) -> Tenant<H> {
+        let handler = Arc::new((self.make)(id));
         let sessions = Sessions::new(&self.sessions, self.open_sessions.clone());
         let mut config = self.config.clone();
         let store = Initializations::new(self.cache.clone(), id, self.sessions.resumable);
@@ -100,8 +96,24 @@ impl Tenants {
     }
 }
 
+impl Tenants<Handler> {
+    /// Tells clients in sessions of changes to their tools, for ever.
+    pub(crate) async fn tell_sessions(self: Arc<Self>, catalogue: Catalogue) {
+        let mut changes = catalogue.changes();
+        while changes.changed().await.is_ok() {
+            let tenants: Vec<_> = self.tenants.read().values().cloned().collect();
+            for tenant in tenants {
+                tenant.handler.tell_sessions().await;
+            }
+        }
+    }
+}
+
 /// Serves one HTTP request to `/mcp`. It has been authenticated.
-pub(crate) async fn serve(State(tenants): State<Arc<Tenants>>, request: Request) -> Response {
+pub(crate) async fn serve<H: ServerHandler>(
+    State(tenants): State<Arc<Tenants<H>>>,
+    request: Request,
+) -> Response {
     let Some(caller) = request.extensions().get::<Arc<Caller>>() else {
         tracing::error!("a request to /mcp without a caller");
         return refusal::refuse(Problem::internal());

@@ -267,6 +267,18 @@ async fn foreign_hosts_and_origins_are_refused() {
         .post(&open.url, &open.key, "tools/list", json!({}))
         .header("host", "mcp-server:8080");
     assert_eq!(request.send().await.unwrap().status(), 200);
+
+    // Pages of the same machine are its user's own, where nothing else is served.
+    let local = House::with(|_| {}).await;
+    for (house, origin, status) in [
+        (&local, "http://localhost:6274", 200),
+        (&local, "http://localhost.evil.example", 403),
+        (&open, "http://localhost:6274", 403),
+    ] {
+        let request = house.post(&house.url, &house.key, "tools/list", json!({}));
+        let answer = request.header("origin", origin).send().await.unwrap();
+        assert_eq!(answer.status(), status, "{origin}");
+    }
 }
 
 #[tokio::test]
