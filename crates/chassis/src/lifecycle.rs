@@ -5,6 +5,7 @@ use crate::{
 };
 use anyhow::{Context, anyhow, bail};
 use axum::Router;
+use futures_util::future::BoxFuture;
 use serde::Serialize;
 use std::{
     net::SocketAddr,
@@ -161,6 +162,7 @@ pub struct Running {
     /// What it was lent.
     pub host: Host,
     servers: JoinSet<anyhow::Result<()>>,
+    last: Option<BoxFuture<'static, ()>>,
 }
 
 /// Binds the sockets, builds the service and serves it. For programs this is [`run`]'s work; tests start the real
@@ -189,6 +191,7 @@ pub async fn start<S: Service>(
         http: mut api,
         grpc: routes,
         admin,
+        last,
     } = S::build(service, &host).await?;
     if !api.has_routes() {
         // Whoever knocks at a service without an API is told so as everywhere else.
@@ -222,6 +225,7 @@ pub async fn start<S: Service>(
         grpc: grpc_address,
         host,
         servers,
+        last,
     };
     running.write_ready_file()?;
     Ok(running)
@@ -262,6 +266,9 @@ impl Running {
             }
             // After the requests, which may need them.
             self.host.tasks.stop().await;
+            if let Some(last) = self.last.take() {
+                last.await;
+            }
             result
         };
         match tokio::time::timeout(settings.timeout, finish).await {

@@ -6,7 +6,9 @@ use std::{
     collections::BTreeMap,
     fmt::Display,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
+use tokio::sync::watch;
 
 /// Started and not draining. Dependencies are shown beside it but never change it: a database blip
 /// must not take every replica out of the load balancer.
@@ -114,6 +116,22 @@ impl Dependency {
         }) != Some(false)
         {
             tracing::warn!(dependency = self.name, reason, "dependency is down");
+        }
+    }
+
+    /// Tells what `up` says, for ever. A first connection has a second before it is missed.
+    pub async fn follow(self, mut up: watch::Receiver<bool>) {
+        // Late or gone makes no difference: the loop below tells.
+        let _ = tokio::time::timeout(Duration::from_secs(1), up.wait_for(|up| *up)).await;
+        loop {
+            if *up.borrow_and_update() {
+                self.up();
+            } else {
+                self.down("it does not answer");
+            }
+            if up.changed().await.is_err() {
+                return;
+            }
         }
     }
 

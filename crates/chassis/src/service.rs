@@ -1,4 +1,5 @@
 use crate::{Common, Readiness, Settings, Tasks};
+use futures_util::future::BoxFuture;
 use std::sync::Arc;
 use telemetry::{ServiceInfo, metrics::Declaration};
 use tokio_util::sync::CancellationToken;
@@ -45,4 +46,6 @@ pub struct App {
     pub grpc: Option<tonic::service::Routes>,
     /// Pages of its own below `/admin` and `/debug`; the chassis asks for the admin token.
     pub admin: axum::Router,
+    /// What remains to be done when nothing runs any more: closing a database.
+    pub last: Option<BoxFuture<'static, ()>>,
 }

@@ -113,7 +113,7 @@ impl Shared {
 #[async_trait]
 impl Cache for Shared {
     async fn get(&self, key: &str) -> Option<Bytes> {
-        let mut command = redis::cmd("GET");
+        let mut command = deadpool_redis::redis::cmd("GET");
         command.arg(self.key(key));
         match self.link.run::<Option<Vec<u8>>>("GET", &command).await {
             Ok(value) => value.map(Bytes::from),
@@ -125,7 +125,7 @@ impl Cache for Shared {
         if !self.local.put(key, value, ttl).await {
             return false;
         }
-        let mut command = redis::cmd("SET");
+        let mut command = deadpool_redis::redis::cmd("SET");
         command
             .arg(self.key(key))
             .arg(value)
@@ -136,7 +136,7 @@ impl Cache for Shared {
 
     async fn remove(&self, key: &str) {
         self.local.remove(key).await;
-        let mut command = redis::cmd("DEL");
+        let mut command = deadpool_redis::redis::cmd("DEL");
         command.arg(self.key(key));
         // Gone or away: either way nothing is left to do.
         let _ = self.link.run::<()>("DEL", &command).await;

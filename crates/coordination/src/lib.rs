@@ -18,6 +18,7 @@ pub use settings::{InvalidUrl, Settings};
 
 use redis_link::Link;
 use std::sync::Arc;
+use tokio::sync::watch;
 
 /// The three shared things. Clones share them; the connection to Redis closes with the last clone.
 #[derive(Clone)]
@@ -28,6 +29,8 @@ pub struct Coordination {
     pub cache: Arc<dyn Cache>,
     /// Hints from replica to replica.
     pub notices: Arc<dyn Notices>,
+    /// Whether Redis is there, as it changes; `None` where there is none to be there.
+    pub redis: Option<watch::Receiver<bool>>,
 }
 
 impl Coordination {
@@ -37,6 +40,7 @@ impl Coordination {
             limiter: Arc::new(limit::InProcess::default()),
             cache: Arc::new(cache::InProcess::default()),
             notices: Arc::new(notices::InProcess::default()),
+            redis: None,
         }
     }
 }
@@ -53,8 +57,9 @@ pub fn connect(settings: &Settings) -> Result<Coordination, InvalidUrl> {
     let Some(client) = settings.client()? else {
         return Ok(Coordination::in_process());
     };
-    let link = Link::new(client.clone(), settings.clone());
+    let link = Link::new(&client, settings.clone()).map_err(|e| InvalidUrl::new(&e))?;
     Ok(Coordination {
+        redis: Some(link.up()),
         limiter: Arc::new(limit::Shared::new(link.clone())),
         cache: Arc::new(cache::Shared::new(link.clone())),
         notices: Arc::new(notices::Shared::new(client, link)),

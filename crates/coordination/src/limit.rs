@@ -194,7 +194,7 @@ impl Shared {
 
     async fn ask(&self, key: &str, quota: Quota) -> Option<Decision> {
         let (interval, span) = quota.intervals();
-        let mut command = redis::cmd("EVAL");
+        let mut command = deadpool_redis::redis::cmd("EVAL");
         let key = format!("{}limit:{key}", self.link.settings().prefix);
         command.arg(SCRIPT).arg(1).arg(key).arg(interval).arg(span);
         let spare: i64 = self.link.run("EVAL", &command).await.ok()?;

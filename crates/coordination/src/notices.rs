@@ -3,9 +3,9 @@
 
 use crate::redis_link::{Background, Link, RETRY};
 use async_trait::async_trait;
+use deadpool_redis::redis::{Client, Msg, RedisResult, aio::PubSub};
 use futures_util::StreamExt as _;
 use parking_lot::Mutex;
-use redis::{Client, Msg, RedisResult, aio::PubSub};
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::{sync::broadcast, time};
 use uuid::Uuid;
@@ -96,7 +96,7 @@ fn channel(link: &Link, topic: &str) -> String {
 impl Notices for Shared {
     async fn publish(&self, topic: &str, payload: &str) {
         self.local.deliver(topic, payload);
-        let mut command = redis::cmd("PUBLISH");
+        let mut command = deadpool_redis::redis::cmd("PUBLISH");
         command
             .arg(channel(&self.link, topic))
             .arg(format!("{}{payload}", self.mark));
@@ -149,7 +149,7 @@ impl Listener {
                     Some(message) => self.take(&message),
                     None => return,
                 },
-                _ = pulse.tick() => match time::timeout(self.connect_timeout, sink.ping::<redis::Value>()).await {
+                _ = pulse.tick() => match time::timeout(self.connect_timeout, sink.ping::<deadpool_redis::redis::Value>()).await {
                     Ok(Ok(_)) => {}
                     Ok(Err(_)) | Err(_) => return,
                 },

@@ -1,13 +1,21 @@
-//! The one connection for commands: multiplexed, with a circuit around it.
+//! The way to Redis: a pool that connects and tests, one multiplexed connection of it that all commands share (a test
+//! before each command would double the round trips), and a circuit around both.
 
 use crate::{Settings, metrics};
+use deadpool_redis::{
+    Manager, Pool, PoolError, Runtime, Timeouts,
+    redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, RedisResult, aio::MultiplexedConnection},
+};
 use parking_lot::RwLock;
-use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, RedisResult, aio::MultiplexedConnection};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::{sync::Notify, task::JoinHandle, time};
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinHandle,
+    time,
+};
 
 /// How often the background task looks after the connection, whether it is there or not.
 pub(crate) const RETRY: Duration = Duration::from_secs(1);
@@ -42,22 +50,30 @@ struct Circuit {
     /// `None` while the circuit is open.
     connection: RwLock<Option<MultiplexedConnection>>,
     opened: Notify,
+    up: watch::Sender<bool>,
     settings: Settings,
 }
 
 impl Link {
-    pub(crate) fn new(client: Client, settings: Settings) -> Self {
+    pub(crate) fn new(client: &Client, settings: Settings) -> RedisResult<Self> {
         metrics::UP.set(0.0, []);
+        let pool = pool(client, &settings)?;
         let circuit = Arc::new(Circuit {
             connection: RwLock::new(None),
             opened: Notify::new(),
+            up: watch::Sender::new(false),
             settings,
         });
-        let keeper = Arc::new(Background::spawn(keep(client, circuit.clone())));
-        Self {
+        let keeper = Arc::new(Background::spawn(keep(pool, circuit.clone())));
+        Ok(Self {
             circuit,
             _keeper: keeper,
-        }
+        })
+    }
+
+    /// Whether Redis is there, as it changes.
+    pub(crate) fn up(&self) -> watch::Receiver<bool> {
+        self.circuit.up.subscribe()
     }
 
     pub(crate) fn settings(&self) -> &Settings {
@@ -96,13 +112,22 @@ impl Circuit {
     fn close(&self, connection: MultiplexedConnection) {
         *self.connection.write() = Some(connection);
         metrics::UP.set(1.0, []);
+        self.up.send_replace(true);
         tracing::info!("Redis is there");
+    }
+
+    /// Takes another connection while the circuit is closed.
+    fn renew(&self, connection: MultiplexedConnection) {
+        if let Some(current) = self.connection.write().as_mut() {
+            *current = connection;
+        }
     }
 
     fn open(&self, command: &str, reason: &str) {
         // Of all requests that meet the loss at once, one logs it.
         if self.connection.write().take().is_some() {
             metrics::UP.set(0.0, []);
+            self.up.send_replace(false);
             tracing::warn!(
                 command,
                 reason,
@@ -113,15 +138,35 @@ impl Circuit {
     }
 }
 
+/// Two connections at most: the one that is used, and the next one.
+fn pool(client: &Client, settings: &Settings) -> RedisResult<Pool> {
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(settings.connect_timeout))
+        .set_response_timeout(Some(settings.timeout));
+    let manager = Manager::new_with_config(client.get_connection_info().clone(), config)?;
+    let limit = Some(settings.connect_timeout);
+    let timeouts = Timeouts {
+        wait: limit,
+        create: limit,
+        recycle: limit,
+    };
+    let pool = Pool::builder(manager)
+        .max_size(2)
+        .timeouts(timeouts)
+        .runtime(Runtime::Tokio1)
+        .build();
+    Ok(pool.expect("a runtime is given, which is all that can be missing"))
+}
+
 /// Connects, watches the connection, connects again; for ever.
-async fn keep(client: Client, circuit: Arc<Circuit>) {
+async fn keep(pool: Pool, circuit: Arc<Circuit>) {
     let mut told = false;
     loop {
-        match connect(&client, &circuit.settings).await {
+        match connect(&pool).await {
             Ok(connection) => {
                 told = false;
-                circuit.close(connection.clone());
-                watch(connection, &circuit).await;
+                circuit.close(connection);
+                watch(&pool, &circuit).await;
             }
             Err(error) if !told => {
                 told = true;
@@ -133,26 +178,20 @@ async fn keep(client: Client, circuit: Arc<Circuit>) {
     }
 }
 
-async fn connect(client: &Client, settings: &Settings) -> RedisResult<MultiplexedConnection> {
-    let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(settings.connect_timeout))
-        .set_response_timeout(Some(settings.timeout));
-    let mut connection = client
-        .get_multiplexed_async_connection_with_config(&config)
-        .await?;
-    redis::cmd("PING").query_async::<()>(&mut connection).await?;
-    Ok(connection)
+/// A connection that answers: the pool tests those it has, and makes one when none is good.
+async fn connect(pool: &Pool) -> Result<MultiplexedConnection, PoolError> {
+    Ok(pool.get().await?.clone())
 }
 
-/// Returns when the connection is lost, noticed by a request or, when there are none, by a ping.
-async fn watch(mut connection: MultiplexedConnection, circuit: &Circuit) {
+/// Returns when the connection is lost, noticed by a request or, when there are none, by the pool's test.
+async fn watch(pool: &Pool, circuit: &Circuit) {
     loop {
         tokio::select! {
             () = circuit.opened.notified() => return,
-            () = time::sleep(RETRY) => {
-                if let Err(error) = redis::cmd("PING").query_async::<()>(&mut connection).await {
-                    circuit.open("PING", &error.to_string());
-                }
+            () = time::sleep(RETRY) => match connect(pool).await {
+                // Another one than before where the pool had to make one.
+                Ok(connection) => circuit.renew(connection),
+                Err(error) => circuit.open("PING", &error.to_string()),
             }
         }
     }

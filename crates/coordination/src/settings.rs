@@ -1,6 +1,6 @@
 //! The `redis:` section of the configuration.
 
-use redis::Client;
+use deadpool_redis::redis::{Client, RedisError};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::time::Duration;
@@ -39,6 +39,12 @@ impl Default for Settings {
 #[error("not a Redis URL (expected redis://[user:password@]host[:port][/database]): {0}")]
 pub struct InvalidUrl(String);
 
+impl InvalidUrl {
+    pub(crate) fn new(reason: &RedisError) -> Self {
+        Self(reason.to_string())
+    }
+}
+
 impl Settings {
     /// Settings for the Redis at `url`, the rest as by default.
     pub fn at(url: &str) -> Self {
@@ -65,7 +71,7 @@ impl Settings {
         else {
             return Ok(None);
         };
-        Client::open(url).map(Some).map_err(|e| InvalidUrl(e.to_string()))
+        Client::open(url).map(Some).map_err(|e| InvalidUrl::new(&e))
     }
 }
 

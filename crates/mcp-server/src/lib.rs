@@ -64,6 +64,10 @@ impl Service for McpServer {
 
     async fn build(settings: Settings, host: &Host) -> anyhow::Result<App> {
         let shared = coordination::connect(&settings.redis)?;
+        if let Some(up) = shared.redis {
+            host.tasks
+                .spawn("redis", host.readiness.dependency("redis").follow(up));
+        }
         let channel = channel(&settings, host)?;
         let catalogue = Catalogue::new();
         watch::start(host, &channel, &catalogue)?;

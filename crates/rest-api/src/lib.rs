@@ -60,13 +60,14 @@ impl chassis::Service for RestApi {
             .await
             .context("the database's schema could not be brought up to date")?;
         let coordination = coordination::connect(&settings.redis).context("redis.url")?;
+        follow_redis(&coordination, host);
         let replica = format!("{}-{}", host_name(), uuid::Uuid::now_v7());
         watch_pool(&store, host);
         leader::export_shared_gauges(Arc::clone(&store), replica.clone(), host);
-        let api = assemble(&settings, store, replica, host)?;
+        let api = assemble(&settings, Arc::clone(&store), replica, host)?;
         let guard = Guard {
             api: api.clone(),
-            limiter: limiter(&coordination),
+            limiter: coordination.limiter,
             quota: quota(&settings),
         };
         let authenticate = axum::middleware::from_fn_with_state(guard, http::authenticate);
@@ -74,6 +75,7 @@ impl chassis::Service for RestApi {
         Ok(App {
             http: chassis::http::stack(routes, authenticate, &host.common.http),
             grpc: Some(grpc::routes(api, host)),
+            last: Some(Box::pin(async move { store.close().await })),
             ..App::default()
         })
     }
@@ -95,8 +97,11 @@ fn assemble(settings: &Settings, store: SharedStore, replica: String, host: &Hos
     }))
 }
 
-fn limiter(coordination: &Coordination) -> Arc<dyn coordination::RateLimiter> {
-    Arc::clone(&coordination.limiter)
+fn follow_redis(coordination: &Coordination, host: &Host) {
+    if let Some(up) = coordination.redis.clone() {
+        host.tasks
+            .spawn("redis", host.readiness.dependency("redis").follow(up));
+    }
 }
 
 fn quota(settings: &Settings) -> Option<Quota> {
