@@ -5,6 +5,7 @@
 //! [`Target`] where a tool's endpoint would.
 
 pub mod backend;
+pub mod conformance;
 pub mod logs;
 pub mod mcp;
 pub mod process;

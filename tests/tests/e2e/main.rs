@@ -4,12 +4,18 @@
 //! a database of its own; most run on SQLite and, where `TEST_POSTGRES_URL` and `TEST_REDIS_URL` name servers, on
 //! PostgreSQL and Redis too. `E2E_KEEP=1` leaves their directories behind.
 
+#![expect(
+    clippy::too_many_lines,
+    reason = "a scenario is read from top to bottom; cut up, it would lose its order"
+)]
+
 mod contexts_mcp;
 mod contexts_rest;
 mod failures;
 mod keys;
 mod lifecycle;
 mod metrics;
+mod protocol;
 mod rejections;
 mod replicas;
 mod tools;

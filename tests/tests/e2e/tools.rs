@@ -92,51 +92,8 @@ async fn a_tool_is_registered_run_changed_and_removed() -> Outcome {
             .expect(200)?;
         assert_eq!(listed["items"][0]["id"], ran["id"]);
 
-        for era in Era::ALL {
-            let client = stack.mcp(&key, era).await?;
-            let tools = client.list_all_tools().await?;
-            let listed = tools.iter().find(|tool| tool.name == "weather");
-            let listed = listed.ok_or_else(|| anyhow::anyhow!("{era:?}: weather is not listed"))?;
-            assert_eq!(
-                listed.input_schema["properties"]["city"],
-                json!({"type": "string"})
-            );
-            assert_eq!(
-                listed.annotations.as_ref().and_then(|hints| hints.read_only_hint),
-                Some(true)
-            );
-            let result = client.structured("weather", &json!({"city": "Köln"})).await?;
-            assert_eq!(result["body"]["uri"], "/weather/K%C3%B6ln?fixed=1", "{era:?}");
-            let bad = client.call("weather", &json!({"town": "Köln"})).await?;
-            assert_eq!(
-                bad.structured_content.unwrap_or_default()["error"]["code"],
-                "invalid_arguments",
-                "{era:?}"
-            );
-        }
-
-        // Nothing that was kept secret has shown up anywhere.
-        for name in stack.names() {
-            assert!(
-                !stack.process(name).log().contains("s3cret-t0ken"),
-                "{name} logs the credentials"
-            );
-            assert!(
-                !stack.process(name).log().contains("K\u{f6}ln"),
-                "{name} logs arguments"
-            );
-        }
-        for path in ["/api/v1/tools", "/api/v1/tools/weather", "/api/v1/executions"] {
-            assert!(
-                !rest.get(path).await?.text.contains("s3cret-t0ken"),
-                "{path} shows the credentials"
-            );
-        }
-        let database = std::fs::read(stack.directory().join("devops-mcp.db")).unwrap_or_default();
-        assert!(
-            !database.windows(12).any(|bytes| bytes == b"s3cret-t0ken"),
-            "the credentials lie in the database"
-        );
+        assert_runs_over_mcp(&stack, &key).await?;
+        assert_nothing_leaked(&stack, &rest).await?;
 
         let change =
             json!({"description": "New.", "method": "POST", "url": target.url("/new"), "credentials": null});
@@ -170,6 +127,58 @@ async fn a_tool_is_registered_run_changed_and_removed() -> Outcome {
             .await?
             .expect(200)?;
     }
+    Ok(())
+}
+
+async fn assert_runs_over_mcp(stack: &Stack, key: &str) -> Outcome {
+    for era in Era::ALL {
+        let client = stack.mcp(key, era).await?;
+        let tools = client.list_all_tools().await?;
+        let listed = tools.iter().find(|tool| tool.name == "weather");
+        let listed = listed.ok_or_else(|| anyhow::anyhow!("{era:?}: weather is not listed"))?;
+        assert_eq!(
+            listed.input_schema["properties"]["city"],
+            json!({"type": "string"})
+        );
+        assert_eq!(
+            listed.annotations.as_ref().and_then(|hints| hints.read_only_hint),
+            Some(true)
+        );
+        let result = client.structured("weather", &json!({"city": "Köln"})).await?;
+        assert_eq!(result["body"]["uri"], "/weather/K%C3%B6ln?fixed=1", "{era:?}");
+        let bad = client.call("weather", &json!({"town": "Köln"})).await?;
+        assert_eq!(
+            bad.structured_content.unwrap_or_default()["error"]["code"],
+            "invalid_arguments",
+            "{era:?}"
+        );
+    }
+    Ok(())
+}
+
+/// What was kept secret has shown up nowhere.
+async fn assert_nothing_leaked(stack: &Stack, rest: &Rest) -> Outcome {
+    for name in stack.names() {
+        assert!(
+            !stack.process(name).log().contains("s3cret-t0ken"),
+            "{name} logs the credentials"
+        );
+        assert!(
+            !stack.process(name).log().contains("K\u{f6}ln"),
+            "{name} logs arguments"
+        );
+    }
+    for path in ["/api/v1/tools", "/api/v1/tools/weather", "/api/v1/executions"] {
+        assert!(
+            !rest.get(path).await?.text.contains("s3cret-t0ken"),
+            "{path} shows the credentials"
+        );
+    }
+    let database = std::fs::read(stack.directory().join("devops-mcp.db")).unwrap_or_default();
+    assert!(
+        !database.windows(12).any(|bytes| bytes == b"s3cret-t0ken"),
+        "the credentials lie in the database"
+    );
     Ok(())
 }
 
