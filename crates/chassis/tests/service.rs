@@ -71,6 +71,7 @@ impl Service for Sample {
             http,
             grpc: Some(tonic::service::Routes::default()),
             admin,
+            last: None,
         })
     }
 }
