@@ -209,7 +209,7 @@ impl Work {
 
     /// Somebody without a key, or with a wrong one.
     async fn stranger(&self) {
-        let key = (self.next() % 2 == 0).then_some("dmcp_wrong");
+        let key = self.next().is_multiple_of(2).then_some("dmcp_wrong");
         let refused = async { self.rest.with_key(key).get("/api/v1/contexts").await?.expect(401) };
         self.tally.note("REST refused", refused.await);
     }
