@@ -118,8 +118,12 @@ impl Suite {
         if let Some(suite) = Self::of(&directory) {
             return Ok(suite);
         }
-        install(&directory).await?;
-        Self::of(&directory).context("npm installed something else")
+        let installed = install(&directory).await;
+        // Another process may have been faster.
+        match Self::of(&directory) {
+            Some(suite) => Ok(suite),
+            None => Err(installed.err().context("npm installed something else")?),
+        }
     }
 
     fn of(directory: &Path) -> Option<Self> {
@@ -160,7 +164,9 @@ impl Suite {
 
 /// Installs beside `directory` and then moves there, so that what stands there is whole.
 async fn install(directory: &Path) -> anyhow::Result<()> {
-    let unfinished = directory.with_extension(std::process::id().to_string());
+    let mut unfinished = directory.as_os_str().to_owned();
+    unfinished.push(format!(".{}", std::process::id()));
+    let unfinished = PathBuf::from(unfinished);
     fs::create_dir_all(&unfinished)?;
     let mut npm = Command::new("npm");
     npm.args(["install", "--no-audit", "--no-fund", "--prefix"])
@@ -245,5 +251,46 @@ impl Report {
             .iter()
             .filter(|(name, _)| !scored.contains(&name.as_str()));
         Ok(others.map(|(name, scenario)| (name.as_str(), scenario)).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_success_without_a_warning_counts() {
+        let scenario = |statuses: &[&str]| {
+            let check = |status: &&str| ("id".to_owned(), (*status).to_owned(), "why".to_owned());
+            Scenario(statuses.iter().map(check).collect())
+        };
+        assert!(scenario(&["SUCCESS", "INFO"]).passed());
+        for statuses in [
+            &[][..],
+            &["INFO"],
+            &["SKIPPED"],
+            &["SUCCESS", "WARNING"],
+            &["FAILURE", "SUCCESS"],
+        ] {
+            assert!(!scenario(statuses).passed(), "{statuses:?}");
+        }
+        let scenarios = [("good", &["SUCCESS"][..]), ("bad", &["SUCCESS", "FAILURE"])];
+        let scenarios = scenarios.map(|(name, statuses)| (name.to_owned(), scenario(statuses)));
+        let report = Report {
+            scenarios: scenarios.into(),
+        };
+        assert_eq!(
+            report.require(&["good"]).ok().map(|others| others[0].0),
+            Some("bad")
+        );
+        let error = report
+            .require(&["good", "bad", "absent"])
+            .err()
+            .map(|error| error.to_string());
+        let error = error.unwrap_or_default();
+        assert!(
+            error.contains("bad\n    FAILURE id: why") && error.contains("absent did not run"),
+            "{error}"
+        );
     }
 }

@@ -109,7 +109,7 @@ async fn every_scored_scenario_passes() -> Outcome {
         ));
         for (name, scenario) in failed {
             say(&format!(
-                "  not scored, does not pass: {name}{}",
+                "  not scored, without success: {name}{}",
                 scenario.faults()
             ));
         }
@@ -190,5 +190,31 @@ async fn answers_reach_the_tool_that_asked() -> Outcome {
         completed["completion"]["values"],
         json!(["paris", "park", "party"])
     );
+    Ok(())
+}
+
+/// The suite is content with plain JSON for its concurrent calls. Here each is a stream, with its own notifications only.
+#[tokio::test]
+async fn concurrent_streams_do_not_mix() -> Outcome {
+    let house = House::start().await?;
+    let raw = Raw::new(&house.url(), Some(&house.key));
+    let stream = async |token: &'static str| {
+        let params = json!({ "name": "test_tool_with_progress", "_meta": { "progressToken": token } });
+        let answer = raw.call("tools/call", params).await?;
+        assert_eq!(answer.header("content-type"), "text/event-stream");
+        assert_eq!(raw::response(&answer)?["result"]["content"][0]["text"], "done");
+        let events = answer.text.lines().filter_map(|line| line.strip_prefix("data:"));
+        let messages = events.filter_map(|data| serde_json::from_str::<Json>(data).ok());
+        let told = messages.filter(|message| message["method"] == "notifications/progress");
+        let told: Vec<Json> = told.map(|message| message["params"].clone()).collect();
+        assert!(
+            told.iter().all(|params| params["progressToken"] == token),
+            "{told:?}"
+        );
+        let progress: Vec<_> = told.iter().map(|params| params["progress"].as_f64()).collect();
+        assert_eq!(progress, [Some(0.0), Some(50.0), Some(100.0)]);
+        anyhow::Ok(())
+    };
+    tokio::try_join!(stream("a"), stream("b"), stream("c"))?;
     Ok(())
 }
