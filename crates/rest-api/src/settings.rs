@@ -1,6 +1,6 @@
 //! rest-api's own sections of `config.yaml`.
 
-use crate::store::settings::DatabaseSettings;
+use crate::store::settings::{DatabaseSettings, MAX_STATEMENT_TIMEOUT};
 use chassis::settings::{Common, Invalid};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
@@ -136,6 +136,9 @@ impl chassis::Settings for Settings {
         self.redis
             .validate()
             .map_err(|error| Invalid::new("redis.url", error.to_string()))?;
+        if self.database.statement_timeout > MAX_STATEMENT_TIMEOUT {
+            return Err(Invalid::new("database.statement_timeout", "expected at most 25s"));
+        }
         let limits = &self.limits;
         if limits.item_bytes == 0 || limits.item_bytes > common.http.max_body_bytes {
             let expected = "expected at least 1 byte and no more than http.max_body_bytes";

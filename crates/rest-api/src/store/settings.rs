@@ -4,6 +4,12 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
+/// For how long an answer to a statement is waited for. A server that is up ends a statement sooner, by
+/// `statement_timeout`; this is for one that fell silent.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// The longest `statement_timeout`: short of [`PATIENCE`].
+pub(crate) const MAX_STATEMENT_TIMEOUT: Duration = Duration::from_secs(25);
+
 /// Which database, and how it is used.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -2,14 +2,20 @@
 
 use super::Db;
 use super::dialect::SYSTEM;
-use crate::store::{Result, StoreError};
+use crate::store::{Result, StoreError, settings::PATIENCE};
 use sqlx::{Database, Encode, Executor, FromRow, Type, query::Query};
+use tokio::time::timeout;
 
 /// SQL and its name.
 #[derive(Clone, Copy)]
 pub(crate) struct Statement {
     operation: &'static str,
     text: &'static str,
+}
+
+/// The server said nothing for too long.
+fn silent() -> sqlx::Error {
+    sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())
 }
 
 /// A statement with its arguments, about to be run.
@@ -26,7 +32,8 @@ impl Statement {
 
     /// Runs `future`, which runs this statement, in its span and metrics.
     pub(crate) async fn measure<T>(&self, future: impl Future<Output = sqlx::Result<T>>) -> Result<T> {
-        telemetry::db::query(SYSTEM, self.operation, self.text, future)
+        let patient = async { timeout(PATIENCE, future).await.unwrap_or_else(|_| Err(silent())) };
+        telemetry::db::query(SYSTEM, self.operation, self.text, patient)
             .await
             .map_err(StoreError::from)
     }
