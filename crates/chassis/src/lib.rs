@@ -86,7 +86,7 @@ pub mod settings;
 mod tasks;
 
 pub use args::Args;
-pub use lifecycle::{main, run, serve};
+pub use lifecycle::{causes, main, run, serve};
 pub use problem::Problem;
 pub use readiness::{Dependency, Readiness};
 pub use secret::same_secret;

@@ -26,7 +26,9 @@ use tower::layer::util::Identity;
 /// The whole of a service's `main`: reads the command line (`--config`, `--print-config`, `--help`, `--version`), then [`serve`]s.
 pub fn main<S: Service>() -> ExitCode {
     let command = clap::Command::new(S::INFO.name).version(S::INFO.version);
-    let matches = <Args as clap::Args>::augment_args(command).get_matches();
+    // Said last: the arguments bring a description of themselves.
+    let command = <Args as clap::Args>::augment_args(command).about(S::ABOUT);
+    let matches = command.get_matches();
     match <Args as clap::FromArgMatches>::from_arg_matches(&matches) {
         Ok(args) => serve::<S>(&args),
         Err(error) => error.exit(),
@@ -49,6 +51,22 @@ pub fn serve<S: Service>(args: &Args) -> ExitCode {
         }
         Err(error) => fail::<S>(&error),
     }
+}
+
+/// An error with its causes, each said once: many types repeat their cause in their own text.
+pub fn causes(error: &anyhow::Error) -> String {
+    error
+        .chain()
+        .map(ToString::to_string)
+        .fold(String::new(), |told, cause| {
+            if told.ends_with(&cause) {
+                told
+            } else if told.is_empty() {
+                cause
+            } else {
+                format!("{told}: {cause}")
+            }
+        })
 }
 
 fn fail<S: Service>(error: &dyn std::fmt::Display) -> ExitCode {
@@ -86,10 +104,10 @@ async fn observed<S: Service>(configuration: Configuration<S::Settings>, begun: 
     };
     let result = life::<S>(configuration, telemetry.handle(), begun).await;
     if let Err(error) = &result {
-        tracing::error!(error = format!("{error:#}"), "service failed");
+        tracing::error!(error = causes(error), "service failed");
         // Whoever stands at the terminal would not see it.
         if matches!(monitoring.logging.output, Output::File(_)) {
-            fail::<S>(&format_args!("{error:#}"));
+            fail::<S>(&causes(error));
         }
     }
     telemetry.shutdown().await;
@@ -310,5 +328,23 @@ impl Running {
         if let Some(Err(error)) = self.host.common.ready_file.as_deref().map(remove) {
             tracing::debug!(%error, "cannot remove the ready file");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_that_an_error_already_told_is_not_told_again() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("the database is unavailable: {0}")]
+        struct Away(#[source] std::io::Error);
+
+        let error = anyhow::Error::new(Away(std::io::Error::other("refused"))).context("tenant 'acme'");
+        assert_eq!(
+            causes(&error),
+            "tenant 'acme': the database is unavailable: refused"
+        );
     }
 }

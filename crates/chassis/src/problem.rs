@@ -30,7 +30,7 @@ struct Parts {
 }
 
 impl Problem {
-    /// A problem. `code` is stable and for programs (`context_not_found`), `detail` is for people and tells nothing secret.
+    /// A problem. `code` is stable and for programs (`not_found`), `detail` is for people and tells nothing secret.
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
         let title = status.canonical_reason().unwrap_or("Error").into();
         let detail = detail.into();

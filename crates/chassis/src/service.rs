@@ -9,6 +9,9 @@ pub trait Service: Sized + 'static {
     /// Its name and version, as they stand in metrics, logs and traces.
     const INFO: ServiceInfo;
 
+    /// What it does, for `--help`: a line.
+    const ABOUT: &str = "";
+
     /// Its own sections of the configuration.
     type Settings: Settings;
 

@@ -46,6 +46,9 @@ impl InvalidUrl {
 }
 
 impl Settings {
+    /// What a URL looks like, for error messages.
+    pub const URL_SHAPE: &str = "redis://[user:password@]host[:port][/database], or rediss:// for TLS";
+
     /// Settings for the Redis at `url`, the rest as by default.
     pub fn at(url: &str) -> Self {
         Self {

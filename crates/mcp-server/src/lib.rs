@@ -52,6 +52,7 @@ impl Service for McpServer {
         name: "mcp-server",
         version: env!("CARGO_PKG_VERSION"),
     };
+    const ABOUT: &str = "Contexts and tools over the Model Context Protocol";
     type Settings = Settings;
 
     fn declarations() -> &'static [&'static [Declaration]] {

@@ -183,7 +183,7 @@ impl chassis::Settings for Settings {
     fn validate(&self, _common: &Common) -> Result<(), Invalid> {
         self.redis
             .validate()
-            .map_err(|error| Invalid::new("redis.url", error.to_string()))?;
+            .map_err(|_| Invalid::new("redis.url", coordination::Settings::URL_SHAPE))?;
         let rate = &self.rate_limit;
         if !rate.per_second.is_finite() || rate.per_second < 0.0 {
             return Err(Invalid::new("rate_limit.per_second", "0 (no limit) or more"));

@@ -70,7 +70,7 @@ enum Keys {
         #[arg(long)]
         tenant: String,
         /// A person's name for it.
-        #[arg(long)]
+        #[arg(long, default_value = "made by command")]
         name: String,
         /// Separated by commas, or 'all'.
         #[arg(long, value_parser = scopes)]
@@ -115,7 +115,7 @@ pub fn main() -> ExitCode {
     match manage(&cli.chassis, command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("rest-api: {error:#}");
+            eprintln!("rest-api: {}", chassis::causes(&error));
             ExitCode::FAILURE
         }
     }

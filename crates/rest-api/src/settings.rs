@@ -27,7 +27,7 @@ pub struct Settings {
 }
 
 /// The keys that tools' credentials are encrypted with: `name:base64` of 32 bytes each, one a line or separated by
-/// commas. The first encrypts, all decrypt; `rest-api credentials rekey` moves everything to the first.
+/// commas. The first encrypts, all decrypt; `rest-api rekey` moves everything to the first.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Credentials {
@@ -135,18 +135,18 @@ impl chassis::Settings for Settings {
     fn validate(&self, common: &Common) -> Result<(), Invalid> {
         self.redis
             .validate()
-            .map_err(|error| Invalid::new("redis.url", error.to_string()))?;
+            .map_err(|_| Invalid::new("redis.url", coordination::Settings::URL_SHAPE))?;
         if self.database.statement_timeout > MAX_STATEMENT_TIMEOUT {
-            return Err(Invalid::new("database.statement_timeout", "expected at most 25s"));
+            return Err(Invalid::new("database.statement_timeout", "at most 25s"));
         }
         let limits = &self.limits;
         if limits.item_bytes == 0 || limits.item_bytes > common.http.max_body_bytes {
-            let expected = "expected at least 1 byte and no more than http.max_body_bytes";
+            let expected = "at least 1 byte and no more than http.max_body_bytes";
             return Err(Invalid::new("limits.item_bytes", expected));
         }
         // A page travels in one gRPC message, beside metadata.
         if !(limits.item_bytes..=3 << 20).contains(&limits.page_bytes) {
-            let expected = "expected at least limits.item_bytes and at most 3 MiB";
+            let expected = "at least limits.item_bytes and at most 3MiB";
             return Err(Invalid::new("limits.page_bytes", expected));
         }
         if self.rate_limit.per_second < 0.0
@@ -154,15 +154,39 @@ impl chassis::Settings for Settings {
         {
             return Err(Invalid::new(
                 "rate_limit",
-                "expected per_second of 0 or more and a burst of 1 or more",
+                "per_second of 0 or more and a burst of 1 or more",
             ));
         }
         if self.credentials.keys.is_some() && self.credentials.keys_file.is_some() {
-            return Err(Invalid::new(
-                "credentials",
-                "expected 'keys' or 'keys_file', not both",
-            ));
+            return Err(Invalid::new("credentials", "'keys' or 'keys_file', not both"));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chassis::Settings as _;
+
+    /// Whoever shows the error puts "expected" before it.
+    #[test]
+    fn what_was_expected_is_said_without_the_word() {
+        let wrong: [fn(&mut Settings); 5] = [
+            |s| s.redis.url = Some("http://x".into()),
+            |s| s.database.statement_timeout = 2 * MAX_STATEMENT_TIMEOUT,
+            |s| s.limits.item_bytes = 0,
+            |s| s.limits.page_bytes = 1,
+            |s| s.rate_limit.per_second = -1.0,
+        ];
+        for spoil in wrong {
+            let mut settings = Settings::default();
+            spoil(&mut settings);
+            let error = settings
+                .validate(&Settings::common())
+                .expect_err("wrong")
+                .to_string();
+            assert_eq!(error.matches("expected").count(), 1, "{error}");
+        }
     }
 }

@@ -49,6 +49,11 @@ impl Logs {
     }
 }
 
+/// Whether a text is a level or directives.
+pub(crate) fn is_level(text: &str) -> bool {
+    Directives::new(text).is_ok()
+}
+
 /// Starts logging, for the whole process; spans that are begun with the `tracing` crate go to `traces`.
 ///
 /// # Errors

@@ -200,6 +200,11 @@ impl Settings {
                 Err(Invalid { key, expected })
             }
         };
+        check(
+            crate::logs::is_level(&self.logging.level),
+            "monitoring.logging.level",
+            "off, error, warn, info, debug or trace, alone or for a part of the program: info,sqlx=warn",
+        )?;
         let tracing = &self.tracing;
         check(
             (0.0..=1.0).contains(&tracing.sample_ratio),
@@ -256,6 +261,9 @@ mod tests {
         let unknown = serde_json::json!({ "tracing": { "sampling": 1 } });
         assert!(serde_json::from_value::<Settings>(unknown).is_err());
         let mut settings = Settings::default();
+        settings.logging.level = "loud".into();
+        assert_eq!(settings.validate().unwrap_err().key, "monitoring.logging.level");
+        settings.logging.level = "info,sqlx=warn".into();
         settings.tracing.sample_ratio = 1.5;
         assert_eq!(
             settings.validate().unwrap_err().key,

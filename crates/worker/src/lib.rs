@@ -30,6 +30,7 @@ impl chassis::Service for Worker {
         name: "worker",
         version: env!("CARGO_PKG_VERSION"),
     };
+    const ABOUT: &str = "Runs tools behind a guard on outgoing calls; expires and cleans up on a schedule";
     type Settings = Settings;
 
     fn declarations() -> &'static [&'static [Declaration]] {
