@@ -117,6 +117,16 @@ impl AuthError {
 }
 
 impl Error {
+    /// Tells of a field by the name that it has at this door.
+    pub(crate) fn rename(self, field: &str, here: &str) -> Self {
+        match self {
+            Self::Invalid(invalid) if invalid.field == field => {
+                Self::Invalid(Invalid::new(here, invalid.expected))
+            }
+            other => other,
+        }
+    }
+
     /// The stable code that clients can rely upon.
     pub fn code(&self) -> &'static str {
         match self {

@@ -289,7 +289,11 @@ async fn search(
         limit: query.limit.unwrap_or(0),
         filter,
     };
-    let (hits, truncated) = api.search_contexts(&caller, &search).await?;
+    // The parameter's name here; `query` elsewhere.
+    let (hits, truncated) = api
+        .search_contexts(&caller, &search)
+        .await
+        .map_err(|error| error.rename("query", "q"))?;
     let view = |SearchHit {
                     context,
                     sequence,

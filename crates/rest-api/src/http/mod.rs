@@ -90,7 +90,10 @@ impl<T> Listing<T> {
 
 /// A span of time in a request: seconds, or words such as `15m`.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, ToSchema)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "expected seconds, or a duration such as 90s, 15m, 2h or 7d"
+)]
 enum Span {
     /// Seconds.
     Seconds(u64),
