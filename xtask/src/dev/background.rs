@@ -44,6 +44,15 @@ impl State {
         Ok(logs)
     }
 
+    /// The command that stops the run.
+    pub(super) fn stop_command(&self, workspace: &Workspace) -> String {
+        let mut command = "cargo xtask dev --stop".to_owned();
+        if self.dir != super::data_dir(workspace, None) {
+            command += &format!(" --data {}", self.dir.display());
+        }
+        command
+    }
+
     fn pids(&self) -> PathBuf {
         self.dir.join("dev.pid")
     }
@@ -77,10 +86,10 @@ impl State {
     /// left behind is stopped.
     pub(super) fn clear(&self, workspace: &Workspace) -> anyhow::Result<()> {
         if let Some(pid) = self.supervisor() {
-            let dir = workspace.shown(&self.dir);
+            let (dir, stop) = (workspace.shown(&self.dir), self.stop_command(workspace));
             bail!(
-                "already running on {dir} (process {pid}); `cargo xtask dev --stop` stops it, or give this \
-                 one its own place with --data DIR --port-offset N"
+                "already running on {dir} (process {pid}); `{stop}` stops a run in the background, Ctrl-C one \
+                 in a terminal; or give this one its own place with --data DIR --port-offset N"
             );
         }
         for (name, pid) in self.living().into_iter().filter(|(name, _)| name != SUPERVISOR) {

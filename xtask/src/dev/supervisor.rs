@@ -133,11 +133,11 @@ fn start(
     }
     let env_file = workspace.shown(EnvFile::at(state.dir()).path());
     let stop = if args.supervise {
-        "`cargo xtask dev --stop` stops it."
+        format!("`{}` stops it.", state.stop_command(workspace))
     } else {
-        "Ctrl-C stops it."
+        "Ctrl-C stops it.".to_owned()
     };
-    let text = ready.text(&env_file, stop);
+    let text = ready.text(&env_file, &stop);
     console::print(&text);
     state.announce(&text)
 }
