@@ -1,10 +1,13 @@
 //! `cargo xtask traffic`: realistic load on the services that `cargo xtask dev` runs.
 
-use crate::{dev, process, workspace::Workspace};
-use anyhow::Context;
+use crate::{dev, http, process, workspace::Workspace};
+use anyhow::{Context, bail};
 use std::{path::PathBuf, process::Command};
 
 /// Drives realistic load against the running services (see `cargo xtask dev`).
+///
+/// The tools that it registers are served by the driver on 127.0.0.1: start the services with
+/// `--allow-private 127.0.0.1/32`, or the guard refuses them and they count as failed.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The data directory of the `cargo xtask dev` to drive [default: target/dev]
@@ -28,6 +31,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             workspace.shown(env.path())
         )
     })?;
+    let rest = variables.iter().find(|(name, _)| name == "REST_URL");
+    if let Some((_, url)) = rest
+        && http::status(&format!("{url}/healthz"), None).is_none()
+    {
+        bail!("nobody answers at {url}: start the services with cargo xtask dev");
+    }
     workspace.build(args.release)?;
     let mut command = Command::new(workspace.bin(args.release, "traffic")?);
     command.args(&args.args).envs(variables);
