@@ -79,6 +79,11 @@ impl UrlTemplate {
         if template[..host_ends].contains('{') {
             return Err(TemplateError::PlaceholderInHost);
         }
+        // What a URL parser mends (`http:///h`, backslashes, tabs, spaces) would move places that were looked at here.
+        let mended = |c: char| c == '\\' || c == ' ' || c.is_control();
+        if template.contains(mended) || authority == 0 || host_ends == authority {
+            return Err(TemplateError::NotHttp);
+        }
         let plain = template.replace(['{', '}'], "");
         let url = Url::parse(&plain).map_err(|_| TemplateError::NotHttp)?;
         if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
@@ -131,7 +136,7 @@ impl UrlTemplate {
         let segments: Vec<&str> = path.split('/').skip(1).collect();
         let climbs = segments
             .iter()
-            .any(|s| matches!(s.replace("%2E", ".").as_str(), "." | ".."));
+            .any(|s| matches!(s.replace("%2E", ".").replace("%2e", ".").as_str(), "." | ".."));
         let holes = segments.iter().rev().skip(1).any(|s| s.is_empty());
         if climbs || holes || self.ends_in_empty_argument(path) {
             return Err(TemplateError::LeavesItsPlace(
@@ -233,6 +238,7 @@ mod tests {
             ("http://h/a/{id}", "."),
             ("http://h/{id}/b", ""),
             ("http://h/{id}", ""),
+            ("http://h/a/%2e{id}", "."),
         ] {
             let error = fill(template, json!({"id": id})).unwrap_err();
             assert_eq!(
@@ -261,6 +267,12 @@ mod tests {
             ("http://{host}/x", TemplateError::PlaceholderInHost),
             ("http://h:{port}/x", TemplateError::PlaceholderInHost),
             ("{url}", TemplateError::PlaceholderInHost),
+            ("http:/{host}/x", TemplateError::NotHttp),
+            ("http:///{host}/x", TemplateError::NotHttp),
+            ("http:\\\\{host}/x", TemplateError::PlaceholderInHost),
+            ("http://h/a\\{id}", TemplateError::NotHttp),
+            ("http://h/a/{id} ", TemplateError::NotHttp),
+            ("http://h/a/\t{id}", TemplateError::NotHttp),
             ("http://u:p@h/x", TemplateError::UserInfo),
             ("http://h/x#f", TemplateError::Fragment),
             ("http://h/{a b}", TemplateError::Placeholder),
