@@ -32,6 +32,7 @@ impl Service for Sample {
         name: "sample",
         version: "0.0.1",
     };
+    const ABOUT: &str = "A sample of a service";
     type Settings = Settings;
 
     fn declarations() -> &'static [&'static [Declaration]] {
@@ -58,13 +59,20 @@ fn main() -> ExitCode {
     if std::env::var_os(CHILD).is_some() {
         return chassis::main::<Sample>();
     }
+    help_tells_what_the_service_is();
     wrong_settings_are_told_before_anything_opens();
     print_config_masks_secrets();
     a_taken_port_is_told();
     sigterm_ends_it_cleanly();
     a_second_signal_ends_it_hard();
-    println!("5 checks of the process passed");
+    println!("6 checks of the process passed");
     ExitCode::SUCCESS
+}
+
+fn help_tells_what_the_service_is() {
+    let output = command(&[]).arg("--help").output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.starts_with("A sample of a service\n"), "{text}");
 }
 
 fn command(variables: &[(&str, &str)]) -> Command {
