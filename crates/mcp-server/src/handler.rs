@@ -13,6 +13,7 @@ use crate::{
 };
 use domain::{Scope, TenantId};
 use futures_util::future::join_all;
+use http::request::Parts;
 use parking_lot::Mutex;
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
@@ -26,7 +27,7 @@ use rmcp::{
     service::{NotificationContext, Peer, RequestContext, SubscriptionContext},
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -88,8 +89,8 @@ pub(crate) fn info() -> ServerConfig {
 pub(crate) struct Handler {
     shared: Arc<Shared>,
     tenant: TenantId,
-    /// Clients in sessions, which are told of changes through them.
-    sessions: Mutex<Vec<Peer<RoleServer>>>,
+    /// Clients in sessions, by their ids: they are told of changes through them.
+    sessions: Mutex<HashMap<Box<str>, Peer<RoleServer>>>,
     /// The list that those clients know of.
     told: Mutex<Arc<Tools>>,
     subscriptions: AtomicUsize,
@@ -114,7 +115,7 @@ impl Handler {
         if Arc::ptr_eq(&std::mem::replace(&mut *self.told.lock(), now.clone()), &now) {
             return;
         }
-        let peers = self.sessions.lock().clone();
+        let peers: Vec<_> = self.sessions.lock().values().cloned().collect();
         join_all(peers.iter().map(async |peer| {
             if tokio::time::timeout(NOTIFY_TIMEOUT, peer.notify_tool_list_changed())
                 .await
@@ -128,7 +129,7 @@ impl Handler {
     }
 
     fn forget_closed(&self) {
-        self.sessions.lock().retain(|peer| !peer.is_transport_closed());
+        self.sessions.lock().retain(|_, peer| !peer.is_transport_closed());
     }
 
     fn call<'a>(&'a self, caller: &'a Caller) -> Call<'a> {
@@ -229,6 +230,10 @@ impl Handler {
         }
         Ok(subscribed)
     }
+}
+
+fn session_id(parts: &Parts) -> Option<&str> {
+    parts.headers.get("mcp-session-id")?.to_str().ok()
 }
 
 /// An open notification stream, counted.
@@ -366,7 +371,13 @@ impl ServerHandler for Handler {
 
     async fn on_initialized(&self, cx: NotificationContext<RoleServer>) {
         self.forget_closed();
-        self.sessions.lock().push(cx.peer);
+        // A client may say it again and again: one session stays one entry.
+        let id = cx
+            .extensions
+            .get::<Parts>()
+            .and_then(session_id)
+            .unwrap_or_default();
+        self.sessions.lock().insert(id.into(), cx.peer);
     }
 
     fn accepted_subscription_filter(&self, _requested: &SubscriptionFilter) -> Option<SubscriptionFilter> {

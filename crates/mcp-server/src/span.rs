@@ -170,10 +170,17 @@ impl Wishes {
     }
 }
 
+/// How much of a text of the client's own a span keeps, bytes: spans wait in memory.
+const TEXT_MAX: usize = 256;
+
+fn bounded(text: &str) -> String {
+    text[..text.floor_char_boundary(TEXT_MAX)].to_owned()
+}
+
 fn attributes(operation: Operation<'_>, cx: &RequestContext<RoleServer>) -> Vec<KeyValue> {
     let mut attributes = vec![
         KeyValue::new("mcp.method.name", operation.method),
-        KeyValue::new("jsonrpc.request.id", cx.id.to_string()),
+        KeyValue::new("jsonrpc.request.id", bounded(&cx.id.to_string())),
         KeyValue::new("network.transport", "tcp"),
         KeyValue::new("network.protocol.name", "http"),
     ];
@@ -182,7 +189,7 @@ fn attributes(operation: Operation<'_>, cx: &RequestContext<RoleServer>) -> Vec<
         attributes.push(KeyValue::new("gen_ai.tool.name", tool.to_owned()));
     }
     if let Some(uri) = operation.uri {
-        attributes.push(KeyValue::new("mcp.resource.uri", uri.to_owned()));
+        attributes.push(KeyValue::new("mcp.resource.uri", bounded(uri)));
     }
     if let Some(version) = cx.protocol_version() {
         attributes.push(KeyValue::new("mcp.protocol.version", version.to_string()));
@@ -193,7 +200,7 @@ fn attributes(operation: Operation<'_>, cx: &RequestContext<RoleServer>) -> Vec<
             .get("mcp-session-id")
             .and_then(|id| id.to_str().ok())
         {
-            attributes.push(KeyValue::new("mcp.session.id", session.to_owned()));
+            attributes.push(KeyValue::new("mcp.session.id", bounded(session)));
         }
         if let Some(caller) = parts.extensions.get::<Arc<Caller>>() {
             attributes.push(KeyValue::new("tenant.id", caller.tenant.to_string()));
@@ -205,6 +212,12 @@ fn attributes(operation: Operation<'_>, cx: &RequestContext<RoleServer>) -> Vec<
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn spans_keep_the_beginning_of_a_clients_texts() {
+        assert_eq!(bounded("context://1"), "context://1");
+        assert_eq!(bounded(&format!("a{}", "é".repeat(1000))).len(), TEXT_MAX - 1);
+    }
 
     #[test]
     fn wishes_to_be_sampled_are_granted_so_often_only() {

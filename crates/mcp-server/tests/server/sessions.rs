@@ -115,6 +115,31 @@ async fn a_displaced_session_is_taken_up_again_where_its_beginning_is_known() {
 }
 
 #[tokio::test]
+async fn a_session_that_says_it_is_ready_again_and_again_is_told_of_a_change_once() {
+    let house = House::start().await;
+    let session = open(&house).await;
+    let ready = json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
+    for _ in 0..20 {
+        let answer = legacy(&house, Method::POST, &house.key, Some(&session), &ready);
+        assert_eq!(answer.send().await.unwrap().status(), 202);
+    }
+    let stream = legacy(&house, Method::GET, &house.key, Some(&session), &json!({}));
+    let mut stream = stream.send().await.unwrap();
+    assert_eq!(stream.status(), 200);
+    house.rest.register(house.tenant, "deploy");
+    let mut told = String::new();
+    let quiet = std::time::Duration::from_secs(1);
+    while let Ok(Ok(Some(chunk))) = tokio::time::timeout(quiet, stream.chunk()).await {
+        told.push_str(&String::from_utf8_lossy(&chunk));
+    }
+    assert_eq!(
+        told.matches("notifications/tools/list_changed").count(),
+        1,
+        "{told}"
+    );
+}
+
+#[tokio::test]
 async fn a_full_server_says_when_to_come_again() {
     let house = House::with(|settings| settings.sessions.max = 1).await;
     open(&house).await;
