@@ -9,9 +9,9 @@ use axum::{
 use futures_util::{FutureExt, future::BoxFuture};
 use http::{
     Method, StatusCode,
-    header::{CONTENT_LENGTH, CONTENT_TYPE},
+    header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT},
 };
-use http_body_util::Limited;
+use http_body_util::{BodyExt, Limited};
 use std::{
     convert::Infallible,
     panic::AssertUnwindSafe,
@@ -21,6 +21,10 @@ use std::{
 };
 use tokio::{sync::Semaphore, time::timeout};
 use tower::{Layer, Service};
+
+/// How much of a body that is too large is read and thrown away, bytes, and for how long.
+const MOST_DISCARDED: usize = 16 << 20;
+const LONGEST_DISCARD: Duration = Duration::from_secs(2);
 
 /// How large the body of this request may be, in bytes: a request extension, for error messages.
 #[derive(Clone, Copy, Debug)]
@@ -78,10 +82,11 @@ where
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        let request = match bound_body(request, self.limits.max_body_bytes) {
-            Ok(request) => request,
-            Err(problem) => return refuse(problem),
-        };
+        let limit = self.limits.max_body_bytes;
+        if declared_length(&request).is_some_and(|length| length > limit as u64) {
+            return refuse_body(request, limit);
+        }
+        let request = bound_body(request, limit);
         let Ok(permit) = self.limits.in_flight.clone().try_acquire_owned() else {
             let problem =
                 Problem::unavailable("overloaded", "the service is handling as many requests as it can");
@@ -111,20 +116,34 @@ fn refuse(problem: Problem) -> BoxFuture<'static, Result<Response, Infallible>> 
     Box::pin(async move { Ok(problem.into_response()) })
 }
 
-/// Refuses a body that says it is too large, and cuts off one that does not say and is.
-fn bound_body(mut request: Request, limit: usize) -> Result<Request, Problem> {
+/// Refuses a body that says it is too large. What arrives of it is read for a while: a connection that is closed on
+/// unread bytes is reset, and a client that is still sending would never see why. One that asked before it sends gets
+/// its answer at once.
+fn refuse_body(request: Request, limit: usize) -> BoxFuture<'static, Result<Response, Infallible>> {
+    let asked = request.headers().contains_key(EXPECT);
+    Box::pin(async move {
+        if !asked {
+            let mut body = Limited::new(request.into_body(), MOST_DISCARDED);
+            let discard = async { while let Some(Ok(_)) = body.frame().await {} };
+            let _too_slow = timeout(LONGEST_DISCARD, discard).await;
+        }
+        Ok(Problem::too_large(limit).into_response())
+    })
+}
+
+fn declared_length(request: &Request) -> Option<u64> {
+    let length = request.headers().get(CONTENT_LENGTH)?;
+    length.to_str().ok()?.parse().ok()
+}
+
+/// Cuts off a body that does not say that it is too large and is.
+fn bound_body(mut request: Request, limit: usize) -> Request {
     request.extensions_mut().insert(BodyLimit(limit));
-    let declared = request
-        .headers()
-        .get(CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    match declared {
-        Some(length) if length > limit as u64 => Err(Problem::too_large(limit)),
-        // The server reads no more than was declared.
-        Some(_) => Ok(request),
-        None if request.body().is_end_stream() => Ok(request),
-        None => Ok(request.map(|body| Body::new(Limited::new(body, limit)))),
+    // The server reads no more than was declared.
+    if declared_length(&request).is_some() || request.body().is_end_stream() {
+        return request;
     }
+    request.map(|body| Body::new(Limited::new(body, limit)))
 }
 
 /// 504, not 503: what was begun may have had its effect, so nobody should try again by himself.

@@ -5,10 +5,17 @@ use axum::{
     extract::{DefaultBodyLimit, Request},
     routing::{get, post},
 };
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use http::{Response, StatusCode};
 use serde_json::Value;
-use std::{convert::Infallible, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 use tower::ServiceExt;
 
 fn router() -> Router {
@@ -88,6 +95,30 @@ async fn refusals_are_problems_with_stable_codes() {
     }
     let (status, body) = ask(&router, request("POST", "/echo", Body::from("[1]"))).await;
     assert_eq!((status, body), (StatusCode::OK, serde_json::json!([1])));
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_large_is_read_before_it_is_refused_unless_its_sender_asked() {
+    for (expect, chunks_read) in [(None, 3), (Some("100-continue"), 0)] {
+        let read = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&read);
+        let chunks = stream::iter(["0123456789"; 3]).map(move |chunk| {
+            count.fetch_add(1, Ordering::Relaxed);
+            Ok::<_, Infallible>(chunk)
+        });
+        let mut asked = request("POST", "/echo", Body::from_stream(chunks));
+        asked.headers_mut().insert("content-length", 30.into());
+        if let Some(expect) = expect {
+            asked
+                .headers_mut()
+                .insert("expect", http::HeaderValue::from_static(expect));
+        }
+        let (status, _) = ask(&router(), asked).await;
+        assert_eq!(
+            (status.as_u16(), read.load(Ordering::Relaxed)),
+            (413, chunks_read)
+        );
+    }
 }
 
 #[tokio::test]
