@@ -5,14 +5,11 @@ use crate::{
     clock::now,
     error::{Error, Found, Result},
     metrics,
-    store::{Append, Appended, Idempotency, Made},
+    store::{Append, Appended, Contents, Idempotency, Made},
 };
 use domain::{
     ContextId, Invalid, Principal, Scope,
-    context::{
-        Context, ContextFilter, ContextItem, ContextPatch, MAX_ITEMS_PER_APPEND, NewContext, NewItem,
-        SearchHit,
-    },
+    context::{Context, ContextFilter, ContextPatch, MAX_ITEMS_PER_APPEND, NewContext, NewItem, SearchHit},
     page::{Page, PageRequest},
     validate,
 };
@@ -156,13 +153,8 @@ impl Api {
         Ok(made)
     }
 
-    /// A context's items.
-    pub async fn list_items(
-        &self,
-        caller: &Principal,
-        id: ContextId,
-        asked: &ItemsPage,
-    ) -> Result<Page<ContextItem>> {
+    /// A context and its items.
+    pub async fn list_items(&self, caller: &Principal, id: ContextId, asked: &ItemsPage) -> Result<Contents> {
         caller.require(Scope::ContextsRead)?;
         let limit = self.0.limits.page_bytes;
         let max_bytes = if asked.max_bytes == 0 {

@@ -4,6 +4,7 @@ use super::{Door, empty_is_none, from_now, parse};
 use crate::{
     api::{ItemsPage, Search},
     error::{Error, Result as Answer},
+    store::Contents,
 };
 use domain::{
     ContextId,
@@ -172,18 +173,11 @@ impl Contexts for Door {
             max_bytes,
             newest_first: r.newest_first,
         };
-        let id = parse("id", &r.id)?;
-        let context = if r.with_context {
-            Some(self.api.get_context(&caller, id).await?.into())
-        } else {
-            None
-        };
-        let page = self.api.list_items(&caller, id, &asked).await?;
-        let items = page.items.into_iter().map(Into::into).collect();
+        let Contents { context, items } = self.api.list_items(&caller, parse("id", &r.id)?, &asked).await?;
         Ok(Response::new(v1::ListItemsResponse {
-            context,
-            items,
-            next_cursor: page.next_cursor.unwrap_or_default(),
+            context: r.with_context.then(|| context.into()),
+            items: items.items.into_iter().map(Into::into).collect(),
+            next_cursor: items.next_cursor.unwrap_or_default(),
         }))
     }
 

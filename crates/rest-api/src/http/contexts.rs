@@ -468,5 +468,5 @@ async fn list_items(
         max_bytes: 0,
         newest_first: query.order == Order::Desc,
     };
-    Ok(Listing::of(api.list_items(&caller, id, &asked).await?))
+    Ok(Listing::of(api.list_items(&caller, id, &asked).await?.items))
 }

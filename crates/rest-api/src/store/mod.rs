@@ -230,7 +230,7 @@ pub trait Store: Send + Sync + 'static {
         id: ContextId,
         append: Append<'_>,
     ) -> Result<Made<Appended>>;
-    /// A context's items in order (or backwards), cut where their content would pass `max_bytes`, but never empty
+    /// A context and its items in order (or backwards), cut where their content would pass `max_bytes`, but never empty
     /// while there are more.
     async fn list_items(
         &self,
@@ -239,7 +239,7 @@ pub trait Store: Send + Sync + 'static {
         page: &PageRequest,
         max_bytes: usize,
         newest_first: bool,
-    ) -> Result<Page<ContextItem>>;
+    ) -> Result<Contents>;
     /// Full-text search in items' content and contexts' names, best first, one hit a context (its best item), with a
     /// highlighted, HTML-escaped snippet. Any text is a valid query: words are ANDed, quotes make phrases.
     async fn search_contexts(
@@ -340,6 +340,15 @@ pub struct Append<'a> {
     pub if_version: Option<i64>,
     /// Makes the call safe to repeat.
     pub idempotency: Option<&'a Idempotency>,
+}
+
+/// A context and a page of its items.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Contents {
+    /// The context.
+    pub context: Context,
+    /// The items.
+    pub items: Page<ContextItem>,
 }
 
 /// What an append made.

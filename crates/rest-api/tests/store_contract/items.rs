@@ -17,6 +17,7 @@ async fn list(
         .list_items(f.id(), context.id, request, bytes, back)
         .await
         .unwrap()
+        .items
 }
 
 fn sequences(page: &Page<ContextItem>) -> Vec<i64> {

@@ -38,7 +38,8 @@ pub(crate) async fn racing_appends_leave_no_gap(f: Fixture) {
         .store
         .list_items(f.id(), context.id, &first(200), 1000, false)
         .await
-        .unwrap();
+        .unwrap()
+        .items;
     assert!(page.items.iter().map(|item| item.sequence).eq(1..=101));
     other.store.close().await;
 }

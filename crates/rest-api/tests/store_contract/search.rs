@@ -337,6 +337,7 @@ pub(crate) async fn long_and_dense_texts_can_be_indexed(f: Fixture) {
         .store
         .list_items(f.id(), context.id, &first(10), usize::MAX, false)
         .await
-        .unwrap();
+        .unwrap()
+        .items;
     assert_eq!(page.items[3].content, word);
 }

@@ -1,6 +1,10 @@
 //! Contexts. An expired one is invisible from that moment on; `expire` only clears it away.
 
-use super::{SqlStore, Statement, check_version, commit, dialect, dialect::skip_locked, items};
+use super::{
+    SqlStore, Statement, check_version, commit, dialect,
+    dialect::{Db, skip_locked},
+    items,
+};
 use crate::clock::now;
 use crate::store::{
     Append, Appended, Idempotency, Made, Result, StoreError,
@@ -12,7 +16,7 @@ use domain::{
     context::{Context, ContextFilter, ContextPatch, ContextStatus, NewContext, NewItem},
     page::{Page, PageRequest},
 };
-use sqlx::Transaction;
+use sqlx::{Database, Transaction};
 
 macro_rules! columns {
     () => {
@@ -169,7 +173,7 @@ pub(super) async fn create(
     if let Some(idempotency) = idempotency
         && let Some(earlier) = claim(&mut tx, tenant, Route::Create, context.id, idempotency).await?
     {
-        return get_in(&mut tx, tenant, earlier.context).await.map(Made::Before);
+        return get_on(&mut tx, tenant, earlier.context).await.map(Made::Before);
     }
     let call = INSERT
         .bind(context.id.0)
@@ -229,9 +233,14 @@ pub(super) async fn get(store: &SqlStore, tenant: TenantId, id: ContextId) -> Re
     read_found(call.first::<ContextRow>(&store.read).await?)
 }
 
-async fn get_in(tx: InTransaction<'_>, tenant: TenantId, id: ContextId) -> Result<Context> {
+/// As [`get`], on a connection that is held.
+pub(super) async fn get_on(
+    connection: &mut <Db as Database>::Connection,
+    tenant: TenantId,
+    id: ContextId,
+) -> Result<Context> {
     let call = GET.bind(id.0).bind(tenant.0).bind(micros(now()));
-    read_found(call.first::<ContextRow>(&mut **tx).await?)
+    read_found(call.first::<ContextRow>(connection).await?)
 }
 
 pub(super) async fn list(
@@ -325,7 +334,7 @@ pub(super) async fn append(
     if let Some(idempotency) = append.idempotency
         && let Some(earlier) = claim(&mut tx, tenant, Route::Append, id, idempotency).await?
     {
-        let context = get_in(&mut tx, tenant, id).await?;
+        let context = get_on(&mut tx, tenant, id).await?;
         let items = items::between(&mut tx, id, earlier.first, earlier.last).await?;
         return Ok(Made::Before(Appended { context, items }));
     }

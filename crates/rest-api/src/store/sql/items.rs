@@ -2,7 +2,7 @@
 
 use super::{SqlStore, Statement, contexts, dialect};
 use crate::store::{
-    Result,
+    Contents, Result,
     cursor::Listing,
     rows::{ItemRow, Row as _, json, micros, read_all},
 };
@@ -107,7 +107,7 @@ pub(super) async fn list(
     request: &PageRequest,
     max_bytes: usize,
     newest_first: bool,
-) -> Result<Page<ContextItem>> {
+) -> Result<Contents> {
     let (listing, statement, start) = match newest_first {
         false => (Listing::Items, LIST, 0),
         true => (Listing::ItemsBackwards, LIST_BACKWARDS, i64::MAX),
@@ -116,22 +116,25 @@ pub(super) async fn list(
     if of != id.0 {
         return Err(crate::store::StoreError::BadCursor);
     }
-    let count = contexts::get(store, tenant, id).await?.item_count;
+    // One connection for both statements: to change hands costs it as much as to run one.
+    let mut connection = store.read.acquire().await?;
+    let context = contexts::get_on(&mut connection, tenant, id).await?;
     let call = statement.bind(id.0).bind(after).bind(i64::from(request.limit));
     let call = call.bind(i64::try_from(max_bytes).unwrap_or(i64::MAX));
-    let rows = call.all::<ItemRow>(&store.read).await?;
+    let rows = call.all::<ItemRow>(&mut *connection).await?;
     let items = rows.into_iter().map(ItemRow::read).collect::<Result<Vec<_>>>()?;
     // Numbered without gaps, so the last one tells whether there are more.
     let more = |last: &&ContextItem| {
         if newest_first {
             last.sequence > 1
         } else {
-            last.sequence < count
+            last.sequence < context.item_count
         }
     };
     let next_cursor = items
         .last()
         .filter(more)
         .map(|last| listing.after((last.sequence, id.0)));
-    Ok(Page { items, next_cursor })
+    let items = Page { items, next_cursor };
+    Ok(Contents { context, items })
 }

@@ -6,13 +6,13 @@ use super::{
     SqlStore, Statement, contexts, dialect, executions, items, keys, leases, retrying, search, tenants, tools,
 };
 use crate::store::{
-    Append, Appended, CatalogueChanges, CredentialsChange, ExecutionFilter, Idempotency, KeyOwner, Made,
-    NewExecution, PoolState, Result, SealedCredentials, Store,
+    Append, Appended, CatalogueChanges, Contents, CredentialsChange, ExecutionFilter, Idempotency, KeyOwner,
+    Made, NewExecution, PoolState, Result, SealedCredentials, Store,
 };
 use domain::{
     ApiKeyId, ContextId, ExecutionId, TenantId, Time, ToolId,
     api_key::{ApiKey, SecretHash},
-    context::{Context, ContextFilter, ContextItem, ContextPatch, NewContext, NewItem, SearchHit},
+    context::{Context, ContextFilter, ContextPatch, NewContext, NewItem, SearchHit},
     execution::{Execution, ExecutionStatus, Outcome},
     page::{Page, PageRequest},
     tenant::{Tenant, TenantStatus},
@@ -143,7 +143,7 @@ impl Store for SqlStore {
         page: &PageRequest,
         max_bytes: usize,
         newest_first: bool,
-    ) -> Result<Page<ContextItem>> {
+    ) -> Result<Contents> {
         items::list(self, tenant, id, page, max_bytes, newest_first).await
     }
 
