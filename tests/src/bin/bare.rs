@@ -1,14 +1,18 @@
-//! What the load measurement compares with: a bare axum and a bare rmcp server that give the services' answers from
-//! memory. Same runtime, allocator and MCP settings as the services; no key, no limits, no telemetry, no database.
+//! What the load measurement compares with: a bare axum, a bare rmcp and a bare gRPC server that give the services'
+//! answers from memory. Same runtime, allocator and MCP settings as the services; no key, no limits, no telemetry, no
+//! database. With an upstream, tools/call asks it as mcp-server asks rest-api, and then answers from memory all the same.
 
 use axum::{
     Router,
+    body::Body,
     extract::Path,
-    http::header::CONTENT_TYPE,
-    routing::get,
+    http::{HeaderMap, HeaderValue, Response, header::CONTENT_TYPE},
+    routing::{get, post},
     serve::{ListenerExt, serve},
 };
 use clap::Parser;
+use http_body_util::{BodyExt, Full};
+use proto::v1::{ListItemsRequest, contexts_client::ContextsClient};
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     model::{CallToolRequestParams, CallToolResponse, CallToolResult, ServerCapabilities, ServerConfig},
@@ -19,6 +23,10 @@ use rmcp::{
 };
 use std::{fs, net::SocketAddr, path::PathBuf, sync::Arc};
 use tokio::net::TcpListener;
+use tonic::{
+    service::Routes,
+    transport::{Channel, Endpoint, Server, server::TcpIncoming},
+};
 
 chassis::allocator!();
 
@@ -34,13 +42,25 @@ struct Args {
     /// The file that holds the result of every tools/call
     #[arg(long, env = "BARE_RESULT")]
     result: PathBuf,
+    /// Where to serve gRPC; `Contexts.ListItems` alone
+    #[arg(long, env = "BARE_GRPC")]
+    grpc: SocketAddr,
+    /// The file that holds the message that gRPC answers
+    #[arg(long, env = "BARE_ITEMS")]
+    items: PathBuf,
+    /// The gRPC server to ask before a tools/call is answered
+    #[arg(long, env = "BARE_UPSTREAM")]
+    upstream: Option<String>,
     /// Written once it listens
     #[arg(long, env = "DEVOPS_MCP__READY_FILE")]
     ready_file: PathBuf,
 }
 
 /// An MCP server with one answer.
-struct Bare(CallToolResult);
+struct Bare {
+    result: CallToolResult,
+    upstream: Option<ContextsClient<Channel>>,
+}
 
 impl ServerHandler for Bare {
     fn get_info(&self) -> ServerConfig {
@@ -49,18 +69,51 @@ impl ServerHandler for Bare {
 
     async fn call_tool(
         &self,
-        _request: CallToolRequestParams,
+        call: CallToolRequestParams,
         _context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
-        Ok(self.0.clone().into())
+        if let Some(mut upstream) = self.upstream.clone() {
+            let id = call.arguments.unwrap_or_default()["id"].to_string();
+            let request = ListItemsRequest {
+                id,
+                with_context: true,
+                ..Default::default()
+            };
+            let answer = upstream.list_items(request).await;
+            answer.map_err(|status| ErrorData::internal_error(status.to_string(), None))?;
+        }
+        Ok(self.result.clone().into())
     }
+}
+
+/// One message for every call, framed as gRPC frames it.
+fn grpc(message: &[u8]) -> anyhow::Result<Routes> {
+    let mut framed = vec![0];
+    framed.extend(u32::try_from(message.len())?.to_be_bytes());
+    framed.extend(message);
+    let framed: &'static [u8] = framed.leak();
+    let answer = async move |_: axum::body::Bytes| {
+        let mut trailers = HeaderMap::new();
+        trailers.insert("grpc-status", HeaderValue::from_static("0"));
+        let body = Full::from(framed).with_trailers(async { Some(Ok(trailers)) });
+        let mut response = Response::new(Body::new(body));
+        let kind = HeaderValue::from_static("application/grpc");
+        response.headers_mut().insert(CONTENT_TYPE, kind);
+        response
+    };
+    let router = Router::new().route("/devops_mcp.v1.Contexts/ListItems", post(answer));
+    Ok(Routes::from(router))
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     let context: &'static [u8] = fs::read(&args.context)?.leak();
-    let handler = Arc::new(Bare(serde_json::from_slice(&fs::read(&args.result)?)?));
+    let upstream = args.upstream.map(Endpoint::from_shared).transpose()?;
+    let handler = Arc::new(Bare {
+        result: serde_json::from_slice(&fs::read(&args.result)?)?,
+        upstream: upstream.map(|endpoint| ContextsClient::new(endpoint.tcp_nodelay(true).connect_lazy())),
+    });
     let config = StreamableHttpServerConfig::default()
         .with_allowed_hosts(["localhost", "127.0.0.1", "::1"])
         .enforce_origin_validation()
@@ -75,6 +128,9 @@ async fn main() -> anyhow::Result<()> {
         // As the services do; without it the measurement still holds.
         let _ = stream.set_nodelay(true);
     });
+    let connections = TcpIncoming::from(TcpListener::bind(args.grpc).await?).with_nodelay(Some(true));
+    let rpc = grpc(&fs::read(&args.items)?)?;
+    tokio::spawn(Server::builder().add_routes(rpc).serve_with_incoming(connections));
     fs::write(&args.ready_file, "{}")?;
     serve(listener, routes).await?;
     Ok(())

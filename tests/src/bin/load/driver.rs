@@ -1,4 +1,8 @@
-//! Drives one server for one turn: connections that are kept, each sending its request again as soon as it is answered.
+//! Drives one server for one turn, twice: flat out, and at the same rate as all others.
+//!
+//! Connections are kept. Flat out, each sends its request again as soon as it is answered, which shows how much the
+//! server can do; but the more it does, the more requests share a wake-up and a system call. What a request costs can
+//! only be compared at one rate.
 
 use crate::{procfs, subjects::Subject};
 use anyhow::{Context, bail, ensure};
@@ -8,23 +12,32 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     task::JoinSet,
-    time::sleep,
+    time::{Instant, sleep, sleep_until},
 };
 
 /// How long a server is driven before it is measured.
-const WARM_UP: Duration = Duration::from_millis(200);
+const WARM_UP: Duration = Duration::from_millis(150);
 /// The end of a chunked body. JSON holds no bare line ends, so nothing else looks like it.
 const LAST_CHUNK: &[u8] = b"\r\n0\r\n\r\n";
 
 /// One turn of one server.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Turn {
+    /// As fast as it can.
+    pub(crate) flat_out: Phase,
+    /// At the common rate.
+    pub(crate) steady: Phase,
+}
+
+/// What was measured.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Phase {
     /// Answers a second.
     pub(crate) rate: f64,
     /// The median latency.
@@ -35,17 +48,45 @@ pub(crate) struct Turn {
     pub(crate) cpu: Vec<f64>,
 }
 
-/// Drives `subject` for a while and measures it meanwhile.
-pub(crate) async fn measure(subject: &Subject, turn: Duration) -> anyhow::Result<Turn> {
+impl Phase {
+    /// CPU of the process that was called.
+    pub(crate) fn own(&self) -> f64 {
+        self.cpu.first().copied().unwrap_or_default()
+    }
+
+    /// CPU of all processes that took part.
+    pub(crate) fn together(&self) -> f64 {
+        self.cpu.iter().sum()
+    }
+}
+
+/// Drives `subject` for a while, half of it at `rate` requests a second, and measures it meanwhile.
+pub(crate) async fn measure(subject: &Subject, turn: Duration, rate: f64) -> anyhow::Result<Turn> {
+    let every = Duration::from_secs_f64(subject.requests.len() as f64 / rate);
+    Ok(Turn {
+        flat_out: drive(subject, turn / 2, Duration::ZERO).await?,
+        steady: drive(subject, turn / 2, every).await?,
+    })
+}
+
+/// Each connection asks again after `every`, or once it is answered when that is later.
+async fn drive(subject: &Subject, time: Duration, every: Duration) -> anyhow::Result<Phase> {
     let stop = Arc::new(AtomicBool::new(false));
     let mut connections = JoinSet::new();
-    for request in &subject.requests {
-        connections.spawn(ask(subject.address, request.clone(), stop.clone()));
+    for (first, request) in (0..).zip(&subject.requests) {
+        // Evenly spread: they take turns.
+        let first = Instant::now() + every * first / u32::try_from(subject.requests.len())?;
+        connections.spawn(ask(
+            subject.address,
+            request.clone(),
+            stop.clone(),
+            (first, every),
+        ));
     }
     sleep(WARM_UP).await;
     let before = subject.cpu()?;
     let begin = Instant::now();
-    sleep(turn).await;
+    sleep(time).await;
     let end = Instant::now();
     let after = subject.cpu()?;
     stop.store(true, Ordering::Relaxed);
@@ -62,13 +103,13 @@ pub(crate) async fn measure(subject: &Subject, turn: Duration) -> anyhow::Result
     }
     ensure!(
         !latencies.is_empty(),
-        "{} answered nothing within {turn:?}",
+        "{} answered nothing within {time:?}",
         subject.name()
     );
     latencies.sort_unstable();
     let at = |share: f64| latencies[((latencies.len() - 1) as f64 * share) as usize];
     let count = latencies.len() as f64;
-    Ok(Turn {
+    Ok(Phase {
         rate: count / (end - begin).as_secs_f64(),
         p50: at(0.5),
         p99: at(0.99),
@@ -94,11 +135,16 @@ async fn ask(
     address: SocketAddr,
     request: Arc<[u8]>,
     stop: Arc<AtomicBool>,
+    (mut due, every): (Instant, Duration),
 ) -> anyhow::Result<Vec<(Instant, Duration)>> {
     let mut stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     let (mut answers, mut buffer) = (Vec::with_capacity(1 << 14), Vec::with_capacity(16 << 10));
     while !stop.load(Ordering::Relaxed) {
+        if !every.is_zero() {
+            sleep_until(due).await;
+            due += every;
+        }
         let sent = Instant::now();
         stream.write_all(&request).await?;
         buffer.clear();

@@ -3,7 +3,7 @@
 //! and time to ready. `cargo xtask load` builds everything for release and runs it.
 //!
 //! The servers take turns, round after round, so that whatever else the machine does hits all of them. CPU per request
-//! is the figure to look at: the load itself runs on the same cores.
+//! at the same rate is the figure to look at: the load itself runs on the same cores.
 
 mod driver;
 mod footprint;
@@ -22,8 +22,11 @@ use subjects::{Subjects, Variant, Workload};
 #[command(name = "load")]
 struct Args {
     /// How long a server is measured at a time, in seconds
-    #[arg(long, default_value_t = 1.5)]
+    #[arg(long, default_value_t = 1.2)]
     seconds: f64,
+    /// The rate at which the CPU of all is compared, requests a second
+    #[arg(long, default_value_t = 1500.0)]
+    rate: f64,
     /// How many times each server has its turn
     #[arg(long, default_value_t = 5)]
     rounds: usize,
@@ -43,6 +46,7 @@ async fn main() -> anyhow::Result<()> {
         args.rounds > 0 && args.concurrency > 0 && args.starts > 0,
         "rounds, concurrency and starts are at least 1"
     );
+    ensure!(args.rate > 0.0, "the rate is above 0");
     ensure!(args.seconds >= 0.1, "a turn lasts at least 0.1 seconds");
     if cfg!(debug_assertions) {
         println!("This is a debug build: `cargo xtask load` measures a release build.\n");
@@ -56,9 +60,13 @@ async fn main() -> anyhow::Result<()> {
     for round in 1..=args.rounds {
         eprintln!("round {round} of {}", args.rounds);
         for workload in Workload::ALL {
-            for variant in Variant::ALL {
+            for &variant in Variant::of(workload) {
                 let subject = subjects.subject(workload, variant);
-                results.add(workload, variant, driver::measure(subject, turn).await?);
+                results.add(
+                    workload,
+                    variant,
+                    driver::measure(subject, turn, args.rate).await?,
+                );
             }
         }
     }
@@ -68,7 +76,7 @@ async fn main() -> anyhow::Result<()> {
         "{} rounds of {} s a server, {} connections; medians of the rounds.\n",
         args.rounds, args.seconds, args.concurrency
     );
-    print!("{}", report::table(&results, &subjects));
+    print!("{}", report::table(&results, &subjects, args.rate));
     print!("{}", report::footprints(&footprints, &after));
     println!(
         "Spans sent to the collector: {:.0} MB; dropped for want of room: {lost}\n",

@@ -1,19 +1,14 @@
 //! What the kernel knows of a process.
 
 use anyhow::Context;
-use std::fs;
+use nix::{time::clock_getcpuclockid, unistd::Pid};
+use std::{fs, time::Duration};
 
-/// Seconds in one of the kernel's ticks, as it tells them to programs (`USER_HZ`).
-const TICK: f64 = 0.01;
-
-/// The CPU time that a process has taken with all its threads, seconds, to a hundredth.
+/// The CPU time that a process has taken with all its threads, seconds, to a fraction of a microsecond.
 pub(crate) fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))
-        .with_context(|| format!("process {pid} has ended"))?;
-    // The name, in brackets, may hold anything; user and system time are the 12th and 13th field after it.
-    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
-    let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<f64>);
-    Ok(ticks.sum::<Result<f64, _>>()? * TICK)
+    let pid = Pid::from_raw(i32::try_from(pid)?);
+    let clock = clock_getcpuclockid(pid).with_context(|| format!("process {pid} has ended"))?;
+    Ok(Duration::from(clock.now()?).as_secs_f64())
 }
 
 /// What a process holds in memory, bytes.

@@ -1,7 +1,7 @@
 //! What came out, as text.
 
 use crate::{
-    driver::Turn,
+    driver::{Phase, Turn},
     footprint::Footprint,
     procfs::Memory,
     subjects::{Subjects, Variant, Workload},
@@ -44,43 +44,35 @@ fn median(mut values: Vec<f64>) -> f64 {
     }
 }
 
-/// CPU of the process that was called.
-fn own(turn: &Turn) -> f64 {
-    turn.cpu.first().copied().unwrap_or_default()
-}
-
-/// CPU of all processes that took part.
-fn together(turn: &Turn) -> f64 {
-    turn.cpu.iter().sum()
-}
-
-/// Every server's figures.
-pub(crate) fn table(results: &Results, subjects: &Subjects) -> String {
-    let mut out = String::new();
+/// Every server's figures: flat out on the left, at the common rate on the right.
+pub(crate) fn table(results: &Results, subjects: &Subjects, rate: f64) -> String {
+    let mut out = format!(
+        "{:56}{:^20} | {:^63}\n",
+        "",
+        "",
+        format!("at {rate:.0} requests/s")
+    );
     for workload in Workload::ALL {
         let services = workload.services();
         let size = subjects.subject(workload, Variant::Bare).answer;
         let _ = writeln!(out, "{} ({size} bytes)", workload.name());
-        let head = [
-            "requests/s",
-            "p50 ms",
-            "p99 ms",
-            services[0],
-            services.get(1).unwrap_or(&""),
-            "of bare",
-            "of off",
-        ];
-        let _ = write!(out, "  {:26}", "CPU in µs a request");
-        let _ = writeln!(out, "{}", head.map(|column| format!("{column:>11}")).concat());
-        for variant in Variant::ALL {
-            let median = |of: fn(&Turn) -> f64| results.median(workload, variant, of);
-            let micros = |process: usize| {
-                let known = results.0[&(workload, variant)]
-                    .iter()
-                    .all(|turn| turn.cpu.len() > process);
-                let of = |turn: &Turn| turn.cpu[process] * 1e6;
-                if known {
-                    format!("{:.1}", results.median(workload, variant, of))
+        let cpu = [services[0], services.get(1).unwrap_or(&"")];
+        let columns = ["requests/s", "p50 ms", "p99 ms", cpu[0], cpu[1]];
+        let steady = ["p50 ms", cpu[0], cpu[1], "own/bare", "all/off"];
+        let _ = writeln!(
+            out,
+            "  {:26}{} |{}",
+            "CPU in µs a request",
+            row(columns),
+            row(steady)
+        );
+        for &variant in Variant::of(workload) {
+            let median = |of: &dyn Fn(&Turn) -> f64| results.median(workload, variant, of);
+            let micros = |process: usize, phase: fn(&Turn) -> &Phase| {
+                let takes_part = subjects.subject(workload, variant).processes.len() > process;
+                let cpu = || median(&|turn| phase(turn).cpu[process] * 1e6);
+                if takes_part {
+                    format!("{:.1}", cpu())
                 } else {
                     String::new()
                 }
@@ -88,27 +80,40 @@ pub(crate) fn table(results: &Results, subjects: &Subjects) -> String {
             let ratio =
                 |base, of: fn(&Turn) -> f64| format!("{:.2}", results.ratio(workload, variant, base, of));
             let columns = [
-                format!("{:.0}", median(|turn| turn.rate)),
-                format!("{:.2}", median(|turn| turn.p50.as_secs_f64() * 1e3)),
-                format!("{:.2}", median(|turn| turn.p99.as_secs_f64() * 1e3)),
-                micros(0),
-                micros(1),
+                format!("{:.0}", median(&|turn| turn.flat_out.rate)),
+                format!("{:.2}", median(&|turn| millis(turn.flat_out.p50))),
+                format!("{:.2}", median(&|turn| millis(turn.flat_out.p99))),
+                micros(0, |turn| &turn.flat_out),
+                micros(1, |turn| &turn.flat_out),
+            ];
+            let steady = [
+                format!("{:.2}", median(&|turn| millis(turn.steady.p50))),
+                micros(0, |turn| &turn.steady),
+                micros(1, |turn| &turn.steady),
                 ratio(Variant::Bare, own),
-                if variant == Variant::Bare {
-                    String::new()
-                } else {
-                    ratio(Variant::Off, together)
+                match variant {
+                    Variant::Bare | Variant::BareCall => String::new(),
+                    _ => ratio(Variant::Off, together),
                 },
             ];
-            let _ = write!(out, "  {:26}", variant.name());
-            let _ = writeln!(out, "{}", columns.map(|column| format!("{column:>11}")).concat());
+            let _ = writeln!(out, "  {:26}{} |{}", variant.name(), row(columns), row(steady));
         }
         out.push('\n');
     }
-    out.push_str(
-        "of bare: the called process beside the bare server. of off: all processes beside telemetry off.\n\n",
-    );
+    out.push_str("own/bare: the called process beside the bare server. all/off: all processes beside telemetry off.\n\n");
     out
+}
+
+fn row<T: std::fmt::Display>(columns: [T; 5]) -> String {
+    columns.map(|column| format!("{column:>11}")).concat()
+}
+
+fn own(turn: &Turn) -> f64 {
+    turn.steady.own()
+}
+
+fn together(turn: &Turn) -> f64 {
+    turn.steady.together()
 }
 
 /// Every service's start and memory.
@@ -150,7 +155,7 @@ fn millis(time: Duration) -> f64 {
 
 /// One line for each aim.
 pub(crate) fn aims(results: &Results, footprints: &[Footprint]) -> String {
-    let mut out = String::from("Aims\n");
+    let mut out = String::from("Aims, by CPU at the same rate\n");
     let mut aim = |what: String, measured: f64, limit: f64, unit: &str| {
         let by = (measured / limit - 1.0).abs() * 100.0;
         let (verdict, side) = if measured <= limit {
@@ -177,9 +182,10 @@ pub(crate) fn aims(results: &Results, footprints: &[Footprint]) -> String {
     for workload in [Workload::Modern, Workload::Legacy] {
         for variant in [Variant::Off, Variant::Unsampled] {
             let ratio = results.ratio(workload, variant, Variant::Bare, own);
+            let calling = results.ratio(workload, variant, Variant::BareCall, own);
             aim(
                 format!(
-                    "{}: mcp-server, {}, of bare rmcp",
+                    "{}: mcp-server, {}, of bare rmcp (with the RPC that it makes: {calling:.2} ×)",
                     workload.name(),
                     variant.name()
                 ),
@@ -211,11 +217,13 @@ mod tests {
     use super::*;
 
     fn turn(cpu: &[f64]) -> Turn {
-        Turn {
-            rate: 1.0,
-            p50: Duration::ZERO,
-            p99: Duration::ZERO,
+        let steady = Phase {
             cpu: cpu.to_vec(),
+            ..Phase::default()
+        };
+        Turn {
+            steady,
+            ..Turn::default()
         }
     }
 

@@ -10,6 +10,8 @@ use e2e::{
     stack::{MCP_SERVER, REST_API, WORKER},
 };
 use http::Method;
+use prost::Message;
+use proto::v1::{ListItemsRequest, contexts_client::ContextsClient};
 use reqwest::{Request, RequestBuilder};
 use serde_json::json;
 use std::{collections::BTreeMap, fs, net::SocketAddr, path::Path, sync::Arc, time::Duration};
@@ -52,6 +54,8 @@ impl Workload {
 pub(crate) enum Variant {
     /// axum or rmcp with the answer in memory.
     Bare,
+    /// The same rmcp, but it makes the RPC that mcp-server makes, to a tonic with the answer in memory.
+    BareCall,
     /// The services without metrics, spans and access log.
     Off,
     /// With metrics and access log, no request sampled.
@@ -61,13 +65,25 @@ pub(crate) enum Variant {
 }
 
 impl Variant {
-    /// All.
-    pub(crate) const ALL: [Self; 4] = [Self::Bare, Self::Off, Self::Unsampled, Self::Sampled];
+    /// Those that serve `workload`.
+    pub(crate) fn of(workload: Workload) -> &'static [Self] {
+        match workload {
+            Workload::Rest => &[Self::Bare, Self::Off, Self::Unsampled, Self::Sampled],
+            _ => &[
+                Self::Bare,
+                Self::BareCall,
+                Self::Off,
+                Self::Unsampled,
+                Self::Sampled,
+            ],
+        }
+    }
 
     /// What to call it.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Bare => "bare",
+            Self::BareCall => "bare, with a bare RPC",
             Self::Off => "telemetry off",
             Self::Unsampled => "unsampled, access log",
             Self::Sampled => "100 % sampled, access log",
@@ -76,7 +92,7 @@ impl Variant {
 
     fn settings(self) -> &'static [(&'static str, &'static str)] {
         match self {
-            Self::Bare => &[],
+            Self::Bare | Self::BareCall => &[],
             // Metrics are turned off later: the stack looks at them to see that it has started.
             Self::Off => &[
                 ("MONITORING__TRACING__ENABLED", "false"),
@@ -113,8 +129,8 @@ impl Subject {
 pub(crate) struct Subjects {
     collector: Swallow,
     stacks: BTreeMap<Variant, Stack>,
-    /// Ends when dropped; and its address.
-    bare: Option<(Process, String)>,
+    /// The one that answers by itself, and the one that asks it.
+    bare: Option<(Bare, Bare)>,
     subjects: BTreeMap<(Workload, Variant), Subject>,
     concurrency: usize,
 }
@@ -178,20 +194,41 @@ impl Subjects {
             if self.bare.is_none() {
                 let body = rest.send().await?.error_for_status()?.text().await?;
                 let called = raw::response(&mcp.call("tools/call", call(&context)).await?)?;
-                self.bare = Some(bare(stack.directory(), &body, &called["result"]).await?);
+                let result = called["result"].to_string();
+                let items = items(stack, &key, context).await?;
+                let directory = stack.directory();
+                for (name, content) in [
+                    ("context", body.as_bytes()),
+                    ("result", result.as_bytes()),
+                    ("items", &items),
+                ] {
+                    fs::write(directory.join(name), content)?;
+                }
+                let bare = Bare::start(directory, None).await?;
+                let asking = Bare::start(directory, Some(&bare)).await?;
+                self.bare = Some((bare, asking));
             }
         }
         self.prepare_bare().await
     }
 
     async fn prepare_bare(&mut self) -> anyhow::Result<()> {
-        let (process, address) = self.bare.as_ref().context("the bare servers run")?;
-        let mcp = Raw::new(&format!("http://{address}/mcp"), None);
-        let rest = e2e::http_client().get(format!("http://{address}/api/v1/contexts/any"));
-        for workload in Workload::ALL {
-            let requests = requests(workload, &rest, &mcp, "any", self.concurrency).await?;
-            let subject = subject(workload, Variant::Bare, requests, vec![process.pid()?]).await?;
-            self.subjects.insert((workload, Variant::Bare), subject);
+        let (bare, asking) = self.bare.as_ref().context("the bare servers run")?;
+        let (pid, asking_pid) = (bare.process.pid()?, asking.process.pid()?);
+        let servers = [
+            (Variant::Bare, bare, vec![pid]),
+            (Variant::BareCall, asking, vec![asking_pid, pid]),
+        ];
+        for (variant, server, processes) in servers {
+            let mcp = Raw::new(&format!("http://{}/mcp", server.http), None);
+            let rest = e2e::http_client().get(format!("http://{}/api/v1/contexts/any", server.http));
+            for workload in Workload::ALL {
+                if Variant::of(workload).contains(&variant) {
+                    let requests = requests(workload, &rest, &mcp, "any", self.concurrency).await?;
+                    let subject = subject(workload, variant, requests, processes.clone()).await?;
+                    self.subjects.insert((workload, variant), subject);
+                }
+            }
         }
         Ok(())
     }
@@ -381,18 +418,48 @@ fn wire(request: &Request) -> Arc<[u8]> {
     bytes.into()
 }
 
-/// Starts the bare servers; gives their address, too.
-async fn bare(directory: &Path, context: &str, result: &Json) -> anyhow::Result<(Process, String)> {
-    let (context_file, result_file) = (directory.join("context.json"), directory.join("result.json"));
-    fs::write(&context_file, context)?;
-    fs::write(&result_file, result.to_string())?;
-    let address = format!("127.0.0.1:{}", free_port());
-    let environment = BTreeMap::from([
-        ("BARE_ADDRESS".to_owned(), address.clone()),
-        ("BARE_CONTEXT".to_owned(), context_file.display().to_string()),
-        ("BARE_RESULT".to_owned(), result_file.display().to_string()),
-    ]);
-    let mut process = Process::new("bare", directory, environment)?;
-    process.start().await?;
-    Ok((process, address))
+/// What rest-api answers mcp-server when context_get is called.
+async fn items(stack: &Stack, key: &str, context: String) -> anyhow::Result<Vec<u8>> {
+    let request = ListItemsRequest {
+        id: context,
+        with_context: true,
+        ..Default::default()
+    };
+    let request = chassis::grpc::with_bearer(tonic::Request::new(request), key)?;
+    let answer = ContextsClient::new(stack.channel(REST_API)?)
+        .list_items(request)
+        .await?;
+    Ok(answer.into_inner().encode_to_vec())
+}
+
+/// A bare server; ends when dropped.
+struct Bare {
+    process: Process,
+    http: String,
+    grpc: String,
+}
+
+impl Bare {
+    /// Starts one with the answers in `directory`.
+    async fn start(directory: &Path, upstream: Option<&Self>) -> anyhow::Result<Self> {
+        let [http, grpc] = [free_port(), free_port()].map(|port| format!("127.0.0.1:{port}"));
+        let answer = |name: &str| directory.join(name).display().to_string();
+        let mut environment = vec![
+            ("BARE_ADDRESS", http.clone()),
+            ("BARE_GRPC", grpc.clone()),
+            ("BARE_CONTEXT", answer("context")),
+            ("BARE_RESULT", answer("result")),
+            ("BARE_ITEMS", answer("items")),
+        ];
+        environment.extend(upstream.map(|upstream| ("BARE_UPSTREAM", format!("http://{}", upstream.grpc))));
+        let environment = environment
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value));
+        // Its ready files are numbered: each server has a directory of its own.
+        let home = directory.join(&http);
+        fs::create_dir(&home)?;
+        let mut process = Process::new("bare", &home, environment.collect())?;
+        process.start().await?;
+        Ok(Self { process, http, grpc })
+    }
 }
