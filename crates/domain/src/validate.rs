@@ -1,6 +1,7 @@
 //! Checks that several parts of the domain share, and the error they end in.
 
 use crate::JsonObject;
+use serde_json::Value;
 
 /// Input that breaks a rule of the domain. Says which field and what was expected; never repeats the value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -71,8 +72,38 @@ pub fn object(field: &str, value: &JsonObject, max: usize) -> Result<(), Invalid
             format!("a JSON object of at most {max} bytes"),
         ));
     }
-    if text.contains("\\u0000") {
+    // The escape may be one of a backslash before the letters: only then is it worth a closer look.
+    if text.contains("\\u0000")
+        && value
+            .iter()
+            .any(|(name, value)| name.contains('\0') || holds_nul(value))
+    {
         return Err(Invalid::new(field, "text without U+0000"));
     }
     Ok(())
+}
+
+fn holds_nul(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(items) => items.iter().any(holds_nul),
+        Value::Object(fields) => fields
+            .iter()
+            .any(|(name, value)| name.contains('\0') || holds_nul(value)),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn an_object_holds_no_nul_but_may_speak_of_it() {
+        let check = |value: Value| object("metadata", value.as_object().expect("an object"), 100);
+        assert!(check(json!({"a": "\\u0000"})).is_ok());
+        assert!(check(json!({"a": ["\0"]})).is_err());
+        assert!(check(json!({"a": {"\0": 1}})).is_err());
+    }
 }
