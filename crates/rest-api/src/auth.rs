@@ -77,7 +77,10 @@ impl Verifier {
     pub async fn verify(&self, text: Option<&str>) -> Result<Verified> {
         let secret = Secret::parse(text.ok_or(AuthError::Missing)?).map_err(|_| AuthError::Malformed)?;
         let hash = secret.hash();
-        if let Some(known) = self.known.get(&hash).await {
+        // The cache counts from when the answer came, the promise from when it was asked for.
+        if let Some(known) = self.known.get(&hash).await
+            && known.at.elapsed() < REMEMBERED
+        {
             return Ok(known);
         }
         let at = Instant::now();

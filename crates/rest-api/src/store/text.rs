@@ -5,12 +5,17 @@
 //! a word of its own. `payments-api` is the phrase of its two words.
 
 use domain::context::INDEXED_BYTES;
-use std::{collections::BTreeMap, fmt::Write as _, ops::Range};
+use std::{
+    collections::{BTreeMap, HashSet},
+    fmt::Write as _,
+    ops::Range,
+};
 
 /// Longer words are cut, in texts and queries alike.
 const MAX_WORD_BYTES: usize = 128;
-/// More phrases of a query are ignored.
-const MAX_PHRASES: usize = 32;
+/// More phrases of a query, and more words of a phrase, are ignored: each is held against every word of a text.
+const MAX_PHRASES: usize = 16;
+const MAX_PHRASE_WORDS: usize = 16;
 /// How far a snippet reaches before and after the first match, bytes.
 const BEFORE: usize = 80;
 const AFTER: usize = 240;
@@ -33,7 +38,11 @@ impl Query {
                 phrases.extend(part.split_whitespace().map(|word| words(word).collect()));
             }
         }
-        phrases.retain(|phrase| !phrase.is_empty());
+        let mut known = HashSet::new();
+        phrases
+            .iter_mut()
+            .for_each(|phrase: &mut Vec<String>| phrase.truncate(MAX_PHRASE_WORDS));
+        phrases.retain(|phrase| !phrase.is_empty() && known.insert(phrase.clone()));
         phrases.truncate(MAX_PHRASES);
         (!phrases.is_empty()).then_some(Self { phrases })
     }
