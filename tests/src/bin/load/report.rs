@@ -47,9 +47,9 @@ fn median(mut values: Vec<f64>) -> f64 {
 /// Every server's figures: flat out on the left, at the common rate on the right.
 pub(crate) fn table(results: &Results, subjects: &Subjects, rate: f64) -> String {
     let mut out = format!(
-        "{:56}{:^20} | {:^63}\n",
+        "{:28}{:^55} | {:^55}\n",
         "",
-        "",
+        "flat out",
         format!("at {rate:.0} requests/s")
     );
     for workload in Workload::ALL {
