@@ -190,9 +190,6 @@ impl Flight {
         };
         let stored = self.store(&outcome).await;
         metrics::TOOL_EXECUTIONS_IN_FLIGHT.sub(1.0, []);
-        let labels = [self.tool.spec.name.as_str(), outcome.status.as_str()];
-        metrics::TOOL_EXECUTIONS.inc(labels);
-        metrics::TOOL_EXECUTION_DURATION.record(self.started.elapsed().as_secs_f64(), labels);
         let answer = match told {
             Some(error) => Err(error),
             None => stored.map(|execution| RunEvent::Finished(Box::new(execution))),
@@ -280,7 +277,10 @@ impl Flight {
                 .finish_execution(self.id, self.token, outcome)
                 .await
             {
-                Ok(execution) => return Ok(execution),
+                Ok(execution) => {
+                    self.count(outcome);
+                    return Ok(execution);
+                }
                 Err(StoreError::LeaseLost) => {
                     // Somebody else has ended it: what is stored is the truth.
                     return self
@@ -298,6 +298,13 @@ impl Flight {
             }
         }
         unreachable!("the loop ends by returning")
+    }
+
+    /// Counted once, by whoever stored the outcome.
+    fn count(&self, outcome: &Outcome) {
+        let labels = [self.tool.spec.name.as_str(), outcome.status.as_str()];
+        metrics::TOOL_EXECUTIONS.inc(labels);
+        metrics::TOOL_EXECUTION_DURATION.record(self.started.elapsed().as_secs_f64(), labels);
     }
 }
 
