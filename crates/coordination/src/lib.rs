@@ -14,7 +14,7 @@ mod settings;
 pub use cache::Cache;
 pub use limit::{Decision, Quota, RateLimiter};
 pub use notices::Notices;
-pub use settings::{InvalidUrl, Settings};
+pub use settings::{InvalidUrl, RateLimit, Settings};
 
 use redis_link::Link;
 use std::sync::Arc;

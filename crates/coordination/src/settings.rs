@@ -1,5 +1,6 @@
 //! The `redis:` section of the configuration.
 
+use crate::Quota;
 use deadpool_redis::redis::{Client, RedisError};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -31,6 +32,49 @@ impl Default for Settings {
             timeout: Duration::from_millis(50),
             connect_timeout: Duration::from_millis(500),
         }
+    }
+}
+
+/// The `rate_limit:` section of a service with a door: how often a key may call.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RateLimit {
+    /// Requests a second in the long run; 0: no limit.
+    pub per_second: f64,
+    /// Requests at once.
+    pub burst: u32,
+}
+
+impl Default for RateLimit {
+    fn default() -> Self {
+        Self {
+            per_second: 500.0,
+            burst: 1000,
+        }
+    }
+}
+
+impl RateLimit {
+    /// The quota of one key, when there is one.
+    pub fn quota(&self) -> Option<Quota> {
+        (self.per_second > 0.0).then_some(Quota {
+            per_second: self.per_second,
+            burst: self.burst,
+        })
+    }
+
+    /// Checks the numbers.
+    ///
+    /// # Errors
+    /// The wrong setting's whole name, and what it should have been.
+    pub fn validate(&self) -> Result<(), (&'static str, &'static str)> {
+        if !self.per_second.is_finite() || self.per_second < 0.0 {
+            return Err(("rate_limit.per_second", "0 (no limit) or more"));
+        }
+        if self.per_second > 0.0 && self.burst == 0 {
+            return Err(("rate_limit.burst", "1 or more"));
+        }
+        Ok(())
     }
 }
 

@@ -22,7 +22,7 @@ mod tenants;
 mod tools;
 mod watch;
 
-pub use settings::{RateLimit, RestApi, Results, Sessions, Settings};
+pub use settings::{RestApi, Results, Sessions, Settings};
 
 use axum::{Router, middleware::from_fn_with_state, routing::any};
 use caller::Upstream;

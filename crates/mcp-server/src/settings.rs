@@ -1,7 +1,7 @@
 //! mcp-server's own sections of `config.yaml`.
 
 use chassis::settings::{Common, Invalid};
-use coordination::Quota;
+use coordination::RateLimit;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -35,16 +35,6 @@ pub struct Settings {
 pub struct RestApi {
     /// Its address; a name with several addresses is balanced.
     pub url: String,
-}
-
-/// How often a key may call.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct RateLimit {
-    /// Requests a second in the long run; 0: no limit.
-    pub per_second: f64,
-    /// Requests at once.
-    pub burst: u32,
 }
 
 /// Sessions and open notification streams.
@@ -94,15 +84,6 @@ impl Default for RestApi {
     fn default() -> Self {
         Self {
             url: "http://127.0.0.1:50051".to_owned(),
-        }
-    }
-}
-
-impl Default for RateLimit {
-    fn default() -> Self {
-        Self {
-            per_second: 500.0,
-            burst: 1000,
         }
     }
 }
@@ -162,16 +143,6 @@ fn without_port(host: &str) -> &str {
     }
 }
 
-impl RateLimit {
-    /// The quota of one key, when there is one.
-    pub(crate) fn quota(&self) -> Option<Quota> {
-        (self.per_second > 0.0).then_some(Quota {
-            per_second: self.per_second,
-            burst: self.burst,
-        })
-    }
-}
-
 impl chassis::Settings for Settings {
     fn common() -> Common {
         let mut common = Common::listening(8090, None);
@@ -184,13 +155,9 @@ impl chassis::Settings for Settings {
         self.redis
             .validate()
             .map_err(|_| Invalid::new("redis.url", coordination::Settings::URL_SHAPE))?;
-        let rate = &self.rate_limit;
-        if !rate.per_second.is_finite() || rate.per_second < 0.0 {
-            return Err(Invalid::new("rate_limit.per_second", "0 (no limit) or more"));
-        }
-        if rate.per_second > 0.0 && rate.burst == 0 {
-            return Err(Invalid::new("rate_limit.burst", "1 or more"));
-        }
+        self.rate_limit
+            .validate()
+            .map_err(|(key, expected)| Invalid::new(key, expected))?;
         for origin in &self.allowed_origins {
             if !origin.contains("://") && origin != "null" {
                 return Err(Invalid::new(

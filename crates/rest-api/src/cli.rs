@@ -3,7 +3,7 @@
 use crate::{
     RestApi, Settings,
     api::NewKey,
-    clock::now,
+    clock::{ahead, now},
     store::{self, SharedStore, StoreError},
     vault::Vault,
 };
@@ -177,7 +177,7 @@ async fn keys(store: &SharedStore, command: Keys) -> anyhow::Result<()> {
             expires_in,
             json,
         } => {
-            let expires_at = expires_in.map(|lifetime| now() + lifetime);
+            let expires_at = expires_in.map(ahead);
             let issued = NewKey {
                 name,
                 scopes,

@@ -31,7 +31,7 @@ use crate::{
 };
 use anyhow::Context as _;
 use chassis::{App, Host, ServiceInfo};
-use coordination::{Coordination, Quota};
+use coordination::Coordination;
 use std::sync::Arc;
 use telemetry::metrics::Declaration;
 
@@ -68,7 +68,7 @@ impl chassis::Service for RestApi {
         let guard = Guard {
             api: api.clone(),
             limiter: coordination.limiter,
-            quota: quota(&settings),
+            quota: settings.rate_limit.quota(),
         };
         let authenticate = axum::middleware::from_fn_with_state(guard, http::authenticate);
         let routes = http::routes(api.clone());
@@ -102,14 +102,6 @@ fn follow_redis(coordination: &Coordination, host: &Host) {
         host.tasks
             .spawn("redis", host.readiness.dependency("redis").follow(up));
     }
-}
-
-fn quota(settings: &Settings) -> Option<Quota> {
-    let limit = &settings.rate_limit;
-    (limit.per_second > 0.0).then_some(Quota {
-        per_second: limit.per_second,
-        burst: limit.burst,
-    })
 }
 
 /// The pool's state, read at each scrape.

@@ -2,6 +2,7 @@
 
 use crate::store::settings::{DatabaseSettings, MAX_STATEMENT_TIMEOUT};
 use chassis::settings::{Common, Invalid};
+use coordination::RateLimit;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use std::{path::PathBuf, time::Duration};
@@ -64,16 +65,6 @@ pub struct Limits {
     pub page_bytes: usize,
 }
 
-/// How often a key may call this service's HTTP API.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct RateLimit {
-    /// Requests a second in the long run; 0: no limit.
-    pub per_second: f64,
-    /// Requests at once.
-    pub burst: u32,
-}
-
 /// How long things are kept.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -101,15 +92,6 @@ impl Default for Limits {
             context_bytes: 64 << 20,
             arguments_bytes: 256 << 10,
             page_bytes: 2 << 20,
-        }
-    }
-}
-
-impl Default for RateLimit {
-    fn default() -> Self {
-        Self {
-            per_second: 500.0,
-            burst: 1000,
         }
     }
 }
@@ -149,14 +131,9 @@ impl chassis::Settings for Settings {
             let expected = "at least limits.item_bytes and at most 3MiB";
             return Err(Invalid::new("limits.page_bytes", expected));
         }
-        if self.rate_limit.per_second < 0.0
-            || (self.rate_limit.per_second > 0.0 && self.rate_limit.burst == 0)
-        {
-            return Err(Invalid::new(
-                "rate_limit",
-                "per_second of 0 or more and a burst of 1 or more",
-            ));
-        }
+        self.rate_limit
+            .validate()
+            .map_err(|(key, expected)| Invalid::new(key, expected))?;
         if self.credentials.keys.is_some() && self.credentials.keys_file.is_some() {
             return Err(Invalid::new("credentials", "'keys' or 'keys_file', not both"));
         }

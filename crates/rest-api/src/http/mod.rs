@@ -106,15 +106,15 @@ enum Span {
 impl Span {
     /// From now on.
     fn ahead(self) -> domain::Time {
-        crate::clock::now() + self.duration()
+        crate::clock::ahead(self.duration())
     }
 
-    /// At most a hundred years, which no calendar overflows.
+    /// As long as it says, at most [`LONGEST`](crate::clock::LONGEST).
     fn duration(self) -> std::time::Duration {
-        let longest = std::time::Duration::from_secs(100 * 366 * 24 * 3600);
-        match self {
-            Self::Seconds(seconds) => std::time::Duration::from_secs(seconds).min(longest),
-            Self::Words(duration) => duration.min(longest),
-        }
+        let said = match self {
+            Self::Seconds(seconds) => std::time::Duration::from_secs(seconds),
+            Self::Words(duration) => duration,
+        };
+        said.min(crate::clock::LONGEST)
     }
 }
