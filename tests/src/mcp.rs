@@ -154,6 +154,18 @@ impl Client {
             .with_context(|| format!("{tool} gave no structured content"))
     }
 
+    /// Waits until the server lists a tool: one that was just registered takes a moment to reach every replica.
+    ///
+    /// # Errors
+    /// When it does not within ten seconds.
+    pub async fn wait_for_tool(&self, name: &str) -> anyhow::Result<()> {
+        crate::wait_for(name, std::time::Duration::from_secs(10), async || {
+            let listed = self.list_all_tools().await.unwrap_or_default();
+            listed.iter().any(|tool| tool.name == name).then_some(())
+        })
+        .await
+    }
+
     /// Ends the session.
     pub async fn close(self) {
         // A server that is gone already cannot be told.

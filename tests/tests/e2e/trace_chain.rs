@@ -51,6 +51,7 @@ async fn one_trace_from_client_to_target_and_sql() -> Outcome {
 
         for era in Era::ALL {
             let client = stack.mcp(&key, era).await?;
+            client.wait_for_tool("probe").await?;
             let trace = Trace::start();
             let parent = trace.traceparent();
             let created = client
