@@ -1,7 +1,9 @@
 //! From the domain's types to messages and back.
 
 use crate::v1;
-use domain::{Invalid, JsonObject, Principal, Scopes, Time, context, execution, page, tool};
+use domain::{
+    Invalid, JsonObject, Principal, Scopes, Time, ToolRule, ToolRules, context, execution, page, tool,
+};
 use prost_types::Timestamp;
 use serde_json::Value;
 
@@ -80,9 +82,49 @@ impl From<&Principal> for v1::Principal {
             key_id: p.key_id.to_string(),
             key_name: p.key_name.clone(),
             scopes: p.scopes.iter().map(|s| s.to_string()).collect(),
+            tools: p.tools.rules().map(rules),
         }
     }
 }
+
+fn rules(rules: &[ToolRule]) -> v1::ToolRules {
+    let rule = |rule: &ToolRule| v1::ToolRule {
+        tools: rule.tools.clone(),
+        arguments_json: rule.arguments.as_ref().map(object_text),
+    };
+    v1::ToolRules {
+        rules: rules.iter().map(rule).collect(),
+    }
+}
+
+impl TryFrom<v1::ToolRule> for ToolRule {
+    type Error = Invalid;
+    fn try_from(r: v1::ToolRule) -> Result<Self> {
+        let schema = r.arguments_json.as_deref();
+        Ok(Self {
+            tools: r.tools,
+            arguments: schema.map(|text| object("arguments_json", text)).transpose()?,
+        })
+    }
+}
+
+impl TryFrom<Option<v1::ToolRules>> for Limits {
+    type Error = Invalid;
+    fn try_from(r: Option<v1::ToolRules>) -> Result<Self> {
+        let Some(rules) = r else {
+            return Ok(Self(ToolRules::unlimited()));
+        };
+        let rules = rules
+            .rules
+            .into_iter()
+            .map(ToolRule::try_from)
+            .collect::<Result<_>>()?;
+        Ok(Self(ToolRules::limited(rules)?))
+    }
+}
+
+/// What limits a key, from a message that may not speak of it.
+struct Limits(ToolRules);
 
 impl TryFrom<v1::Principal> for Principal {
     type Error = Invalid;
@@ -95,6 +137,7 @@ impl TryFrom<v1::Principal> for Principal {
             key_id: parse("key_id", &p.key_id)?,
             key_name: p.key_name,
             scopes: Scopes::from(scopes),
+            tools: Limits::try_from(p.tools)?.0,
         })
     }
 }
@@ -230,6 +273,7 @@ impl From<tool::Tool> for v1::Tool {
             id: t.id.to_string(),
             tenant_id: t.tenant_id.to_string(),
             input_schema_json: object_text(&t.spec.input_schema),
+            options_json: serde_json::to_string(&t.spec.options).unwrap_or_default(),
             name: t.spec.name,
             description: t.spec.description,
             method: t.spec.method.as_str().to_owned(),
@@ -249,6 +293,7 @@ impl TryFrom<v1::Tool> for tool::ToolSpec {
     fn try_from(t: v1::Tool) -> Result<Self> {
         Ok(Self {
             input_schema: object("input_schema_json", &t.input_schema_json)?,
+            options: options(&t.options_json)?,
             name: t.name,
             description: t.description,
             method: t.method.parse()?,
@@ -260,6 +305,13 @@ impl TryFrom<v1::Tool> for tool::ToolSpec {
             destructive: t.destructive,
         })
     }
+}
+
+fn options(text: &str) -> Result<tool::ToolOptions> {
+    if text.is_empty() {
+        return Ok(tool::ToolOptions::default());
+    }
+    serde_json::from_str(text).map_err(|_| Invalid::new("options_json", "a tool's options"))
 }
 
 impl From<execution::Outcome> for v1::Outcome {
@@ -307,17 +359,27 @@ impl From<v1::ExecutionError> for execution::ExecutionError {
 }
 
 impl From<execution::Execution> for v1::Execution {
+    /// With the whole result; who shows a selection puts it in its place.
     fn from(e: execution::Execution) -> Self {
+        let result_json = e.result.map(|v| v.to_string());
         Self {
             id: e.id.to_string(),
             tool: e.tool,
             status: e.status.as_str().to_owned(),
-            result_json: e.result.map(|v| v.to_string()),
+            result_bytes: result_json.as_ref().map_or(0, |text| text.len() as u64),
+            result_json,
             error: e.error.map(Into::into),
             attempts: e.attempts,
             created_at: Some(timestamp(e.created_at)),
             started_at: e.started_at.map(timestamp),
             finished_at: e.finished_at.map(timestamp),
+            progress: e.progress,
+            cancel_requested: e.cancel_requested,
+            digest: e.digest,
+            selected: false,
+            max_result_bytes: None,
+            arguments_json: object_text(&e.arguments),
+            run_at: e.run_at.map(timestamp),
         }
     }
 }

@@ -31,26 +31,44 @@ use tokio::time::{Instant, sleep};
 /// A JSON value, as requests and answers hold it.
 pub type Json = serde_json::Value;
 
-/// Asks `probe` again and again until it gives something; fails after `limit` with what was waited for.
+/// How long to wait for what must come about, where how soon is not the question: long enough for a machine that is
+/// ten times slower and busy with other things. Only a failing test waits so long.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Asks `probe` again and again until it gives something; fails after [`PATIENCE`] with what was waited for.
 ///
 /// # Errors
-/// When nothing came within `limit`.
+/// When nothing came in that time.
 pub async fn wait_for<T, F: Future<Output = Option<T>>>(
     what: &str,
+    probe: impl FnMut() -> F,
+) -> anyhow::Result<T> {
+    wait_at_most(PATIENCE, what, probe).await
+}
+
+/// The same with a limit that is itself what is tested, or that is known to be too short otherwise. What is asked
+/// before the limit counts, however long the answer takes.
+///
+/// # Errors
+/// When what was asked after `limit` still gave nothing.
+pub async fn wait_at_most<T, F: Future<Output = Option<T>>>(
     limit: Duration,
+    what: &str,
     mut probe: impl FnMut() -> F,
 ) -> anyhow::Result<T> {
     let started = Instant::now();
     loop {
+        let asked = started.elapsed();
         if let Some(found) = probe().await {
             return Ok(found);
         }
-        anyhow::ensure!(started.elapsed() < limit, "waited {limit:?} in vain: {what}");
+        anyhow::ensure!(asked < limit, "waited {limit:?} in vain: {what}");
         sleep(Duration::from_millis(25)).await;
     }
 }
 
-/// The HTTP client that everything here uses: it follows no redirect and gives up after 30 s.
+/// The HTTP client that everything here uses: it follows no redirect and gives up after two minutes, later
+/// than anything that is waited for.
 ///
 /// # Panics
 /// When rustls cannot be set up.
@@ -59,7 +77,7 @@ pub fn http_client() -> reqwest::Client {
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
-        .timeout(Duration::from_secs(30))
+        .timeout(2 * PATIENCE)
         .build()
         .expect("a client without certificates to load")
 }

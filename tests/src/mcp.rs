@@ -6,8 +6,9 @@ use rmcp::{
     ClientHandler, ClientLifecycleMode, ClientServiceExt as _, RoleClient,
     model::{
         CallToolRequestParams, CallToolResult, ProgressNotificationParam, ProtocolVersion, RequestMetaObject,
+        Tool,
     },
-    service::{ClientInitializeError, NotificationContext, RunningService, ServiceError},
+    service::{ClientCacheConfig, ClientInitializeError, NotificationContext, RunningService, ServiceError},
     transport::{StreamableHttpClientTransport, streamable_http_client::StreamableHttpClientTransportConfig},
 };
 use std::sync::{
@@ -101,6 +102,10 @@ pub async fn connect(url: &str, key: &str, era: Era) -> Result<Client, ClientIni
     };
     let heard = Heard::default();
     let running = heard.clone().serve_with_lifecycle(transport, lifecycle).await?;
+    // The server lets clients keep a list of tools for a minute; tests ask what it says now.
+    running
+        .set_response_cache_config(ClientCacheConfig::disabled())
+        .await;
     Ok(Client { running, heard })
 }
 
@@ -157,11 +162,11 @@ impl Client {
     /// Waits until the server lists a tool: one that was just registered takes a moment to reach every replica.
     ///
     /// # Errors
-    /// When it does not within ten seconds.
-    pub async fn wait_for_tool(&self, name: &str) -> anyhow::Result<()> {
-        crate::wait_for(name, std::time::Duration::from_secs(10), async || {
+    /// When it never does.
+    pub async fn wait_for_tool(&self, name: &str) -> anyhow::Result<Tool> {
+        crate::wait_for(&format!("{name} to be listed"), async || {
             let listed = self.list_all_tools().await.unwrap_or_default();
-            listed.iter().any(|tool| tool.name == name).then_some(())
+            listed.into_iter().find(|tool| tool.name == name)
         })
         .await
     }

@@ -6,15 +6,16 @@ use std::{
     env,
     fs::{self, File},
     net::TcpListener,
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::atomic::{AtomicU16, Ordering},
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 use tokio::time::sleep;
 
 /// How long a service may take to become ready, on a busy machine.
-const START: Duration = Duration::from_secs(30);
+const START: Duration = Duration::from_secs(120);
 
 /// A service's binary, beside this executable or one directory above it.
 ///
@@ -33,18 +34,26 @@ pub fn binary(name: &str) -> anyhow::Result<PathBuf> {
     )
 }
 
-/// A port that nobody listens on. They come from below the range that outgoing connections are given, so that
-/// none of those takes it before the service does.
+/// A port that nobody listens on, and that is given out once. They come from below the range that outgoing
+/// connections are given, in blocks of 100: whoever listens on a block's first port has the others to give, so that
+/// test runs side by side do not give out the same ones.
 ///
 /// # Panics
 /// When there is none.
 pub fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let offset = u16::try_from(std::process::id() % 200).unwrap_or(0) * 50;
-    (0..10_000)
-        .map(|_| 20_000 + (offset + NEXT.fetch_add(1, Ordering::Relaxed)) % 10_000)
-        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
-        .expect("a free port between 20000 and 30000")
+    static BLOCKS: Mutex<Vec<(TcpListener, RangeInclusive<u16>)>> = Mutex::new(Vec::new());
+    let listen = |port: u16| TcpListener::bind(("127.0.0.1", port)).ok();
+    let mut blocks = BLOCKS.lock().unwrap_or_else(PoisonError::into_inner);
+    loop {
+        let last = blocks.last_mut();
+        if let Some(port) = last.and_then(|(_, ports)| ports.find(|port| listen(*port).is_some())) {
+            return port;
+        }
+        let block = (20_000..30_000)
+            .step_by(100)
+            .find_map(|first| Some((listen(first)?, first + 1..=first + 99)));
+        blocks.push(block.expect("a block of ports between 20000 and 30000"));
+    }
 }
 
 /// A service that runs, or has run; killed when dropped.
@@ -95,6 +104,11 @@ impl Process {
             replica.set(name, value);
         }
         Ok(replica)
+    }
+
+    /// What a variable is set to.
+    pub fn variable(&self, name: &str) -> Option<&str> {
+        self.environment.get(name).map(String::as_str)
     }
 
     /// Changes one variable for the next start.

@@ -14,7 +14,6 @@ use std::{
     collections::BTreeMap,
     env, fs,
     path::{Path, PathBuf},
-    time::Duration,
 };
 use uuid::Uuid;
 
@@ -91,8 +90,8 @@ impl Builder {
         for process in &mut stack.processes {
             process.start().await?;
         }
-        if stack.has(MCP_SERVER) {
-            stack.wait_connected(MCP_SERVER, "rest-api").await?;
+        for name in stack.names() {
+            stack.wait_connected(name, &stack.http(name)).await?;
         }
         Ok(stack)
     }
@@ -128,6 +127,11 @@ impl Builder {
                 set("REDIS__URL", &url);
                 // Stacks share a Redis, but nothing in it.
                 set("REDIS__PREFIX", &format!("{}:", directory.name()));
+                if self.redis.is_none() {
+                    // It is there: that this machine is busy must not look as if it were away.
+                    set("REDIS__TIMEOUT", "10s");
+                    set("REDIS__CONNECT_TIMEOUT", "10s");
+                }
             }
             match &self.otlp {
                 Some(url) => set("MONITORING__TRACING__ENDPOINT", url),
@@ -284,7 +288,23 @@ impl Stack {
         ];
         let mut replica = self.process(name).replica(&changes)?;
         replica.start().await?;
+        self.wait_connected(name, &url).await?;
         Ok((replica, url))
+    }
+
+    /// Waits until the service `name` at `url` sees the Redis and the rest-api that it was told of.
+    ///
+    /// # Errors
+    /// When it never does.
+    pub async fn wait_connected(&self, name: &str, url: &str) -> anyhow::Result<()> {
+        let redis = self.process(name).variable("DEVOPS_MCP__REDIS__URL").is_some();
+        wait_for(&format!("{name} to be connected"), async || {
+            let scrape = Scrape::of(url).await.ok()?;
+            let rest_api = scrape.sum("dependency_up", &[("dependency", "rest-api")]) == 1.0;
+            let enough = (!redis || scrape.sum("redis_up", &[]) == 1.0) && (name != MCP_SERVER || rest_api);
+            enough.then_some(())
+        })
+        .await
     }
 
     /// The MCP endpoint.
@@ -367,7 +387,7 @@ impl Stack {
     /// Waits until a metric of `name` satisfies `enough`.
     ///
     /// # Errors
-    /// When it does not within 10 s.
+    /// When it never does.
     pub async fn wait_metric(
         &self,
         name: &str,
@@ -375,14 +395,10 @@ impl Stack {
         labels: &[(&str, &str)],
         enough: impl Fn(f64) -> bool,
     ) -> anyhow::Result<f64> {
-        wait_for(
-            &format!("{metric}{labels:?} of {name}"),
-            Duration::from_secs(10),
-            async || {
-                let value = self.metrics(name).await.ok()?.sum(metric, labels);
-                enough(value).then_some(value)
-            },
-        )
+        wait_for(&format!("{metric}{labels:?} of {name}"), async || {
+            let value = self.metrics(name).await.ok()?.sum(metric, labels);
+            enough(value).then_some(value)
+        })
         .await
     }
 
@@ -398,17 +414,6 @@ impl Stack {
         Ok(serde_json::from_str(&answer.text().await?)?)
     }
 
-    /// Waits until `name` sees its `dependency`.
-    ///
-    /// # Errors
-    /// When it does not within 10 s.
-    pub async fn wait_connected(&self, name: &str, dependency: &str) -> anyhow::Result<()> {
-        let labels = [("dependency", dependency)];
-        self.wait_metric(name, "dependency_up", &labels, |up| up == 1.0)
-            .await
-            .map(drop)
-    }
-
     /// A service's log lines so far.
     pub fn logs(&self, name: &str) -> Vec<Json> {
         logs::parse(&self.process(name).log()).0
@@ -417,13 +422,11 @@ impl Stack {
     /// Waits for a log line.
     ///
     /// # Errors
-    /// When it does not come within 5 s.
+    /// When it never comes.
     pub async fn wait_log(&self, name: &str, matches: impl Fn(&Json) -> bool) -> anyhow::Result<Json> {
-        wait_for(
-            &format!("a log line of {name}"),
-            Duration::from_secs(5),
-            async || self.logs(name).into_iter().find(|line| matches(line)),
-        )
+        wait_for(&format!("a log line of {name}"), async || {
+            self.logs(name).into_iter().find(|line| matches(line))
+        })
         .await
     }
 }

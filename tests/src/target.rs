@@ -2,7 +2,7 @@
 
 use crate::Json;
 use axum::{
-    Router,
+    Extension, Router,
     body::{Body, Bytes},
     extract::{Path, State},
     http::{HeaderMap, Method, StatusCode, Uri, header},
@@ -15,7 +15,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
 /// A request that arrived.
 #[derive(Clone, Debug)]
@@ -45,10 +45,11 @@ impl Seen {
 type Log = Arc<Mutex<Vec<Seen>>>;
 
 /// The server; stops when dropped. `/echo/…` answers what it was sent, `/slow/{ms}` waits, `/big/{bytes}` answers
-/// that much, `/status/{code}` answers so, `/redirect?to=URL` redirects,
-/// `/loop` to itself.
+/// that much, `/status/{code}` answers so, `/held` waits for [`release`](Target::release), `/redirect?to=URL`
+/// redirects, `/loop` to itself.
 pub struct Target {
     log: Log,
+    gate: watch::Sender<bool>,
     address: SocketAddr,
     server: JoinHandle<()>,
 }
@@ -62,7 +63,10 @@ impl Target {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let log = Log::default();
+        let gate = watch::Sender::new(false);
+        let opened = gate.subscribe();
         let routes = Router::new()
+            .route("/held", any(held).layer(Extension(opened)))
             .route("/slow/{ms}", any(slow))
             .route("/big/{bytes}", any(big))
             .route("/status/{code}", any(status))
@@ -78,7 +82,12 @@ impl Target {
                 eprintln!("the target ended: {error}");
             }
         });
-        Ok(Self { log, address, server })
+        Ok(Self {
+            log,
+            gate,
+            address,
+            server,
+        })
     }
 
     /// A URL of this server.
@@ -89,6 +98,11 @@ impl Target {
     /// Its port.
     pub fn port(&self) -> u16 {
         self.address.port()
+    }
+
+    /// Answers what `/held` holds, and will hold.
+    pub fn release(&self) {
+        self.gate.send_replace(true);
     }
 
     /// Everything that has arrived.
@@ -144,6 +158,19 @@ async fn slow(
     tokio::time::sleep(Duration::from_millis(ms)).await;
     answered(&log, at);
     axum::Json(json!({ "waited_ms": ms })).into_response()
+}
+
+async fn held(
+    State(log): State<Log>,
+    Extension(mut opened): Extension<watch::Receiver<bool>>,
+    method: Method,
+    uri: Uri,
+) -> Response {
+    let at = note(&log, method, &uri, HeaderMap::new(), &Bytes::new());
+    // An error says that the server is gone, and with it who asked.
+    let _ = opened.wait_for(|opened| *opened).await;
+    answered(&log, at);
+    axum::Json(json!({})).into_response()
 }
 
 async fn big(State(log): State<Log>, Path(bytes): Path<usize>, method: Method, uri: Uri) -> Response {

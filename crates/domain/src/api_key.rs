@@ -4,7 +4,7 @@
 //! recognise one and a typing mistake is told apart from a wrong key without a look into the database.
 //! Only its SHA-256 is ever stored: with that much entropy a slow hash would add cost and no safety.
 
-use crate::{ApiKeyId, Invalid, Scopes, TenantId, Time, validate};
+use crate::{ApiKeyId, Invalid, Scopes, TenantId, Time, ToolRules, validate};
 use ring::{
     digest,
     rand::{SecureRandom, SystemRandom},
@@ -137,6 +137,9 @@ pub struct ApiKey {
     pub prefix: String,
     /// What it may do.
     pub scopes: Scopes,
+    /// Which tools it may see and call, and with which arguments.
+    #[serde(default)]
+    pub tools: ToolRules,
     /// When it was made.
     pub created_at: Time,
     /// When it was last accepted, to the minute.

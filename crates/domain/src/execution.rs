@@ -1,6 +1,6 @@
 //! Executions: one run of a tool, from the request to its stored outcome.
 
-use crate::{ApiKeyId, ExecutionId, JsonObject, TenantId, Time, ToolId};
+use crate::{ApiKeyId, ExecutionId, JsonObject, ScheduleId, TenantId, Time, ToolId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -102,6 +102,22 @@ pub struct Execution {
     pub error: Option<ExecutionError>,
     /// How often a worker took it up.
     pub attempts: i32,
+    /// Those with a higher one run first, within their tenant; 0 unless asked for.
+    pub priority: i32,
+    /// When it may be taken up, while it is queued: a retry waits for its turn.
+    pub run_at: Option<Time>,
+    /// When it ends if it has not begun by then.
+    pub deadline: Option<Time>,
+    /// Its caller wants it to end; it does as soon as its worker hears of it.
+    pub cancel_requested: bool,
+    /// How far its run has come, in the tool's words; only while it runs.
+    pub progress: Option<String>,
+    /// The schedule that asked for it.
+    pub schedule_id: Option<ScheduleId>,
+    /// SHA-256 over tool, tool's version and arguments, in hex: what an approval is given for.
+    pub digest: String,
+    /// The key that approved it.
+    pub approved_by: Option<ApiKeyId>,
     /// The trace that asked for it, 32 hex digits.
     pub trace_id: Option<String>,
     /// When it was asked for.
@@ -110,4 +126,32 @@ pub struct Execution {
     pub started_at: Option<Time>,
     /// When it ended.
     pub finished_at: Option<Time>,
+}
+
+/// One time that a worker took an execution up, once it is over.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Attempt {
+    /// 1, 2, …; what was handed back unstarted has a number, too.
+    pub number: i32,
+    /// The worker, or the rest-api replica that waited with its caller.
+    pub owner: String,
+    /// How it ended: a status of an execution, or `retried`, `lost`, `handed_back`.
+    pub outcome: String,
+    /// What went wrong.
+    pub error: Option<ExecutionError>,
+    /// When it was taken up.
+    pub started_at: Time,
+    /// When it was over, or found to be.
+    pub finished_at: Time,
+}
+
+/// What an approval is given for: this tool as it is now, with exactly these arguments. In hex.
+pub fn digest(tool: ToolId, version: i64, arguments: &JsonObject) -> String {
+    // Maps are sorted by key, so the same arguments are the same text.
+    let text = serde_json::to_string(arguments).unwrap_or_default();
+    let hash = ring::digest::digest(
+        &ring::digest::SHA256,
+        format!("{tool}\n{version}\n{text}").as_bytes(),
+    );
+    hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }

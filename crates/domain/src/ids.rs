@@ -54,3 +54,7 @@ id!(
     /// An API key (its record, not its secret).
     ApiKeyId
 );
+id!(
+    /// A schedule that runs a tool again and again.
+    ScheduleId
+);

@@ -11,10 +11,12 @@ pub mod page;
 pub mod principal;
 pub mod tenant;
 pub mod tool;
+pub mod tool_rule;
 pub mod validate;
 
-pub use ids::{ApiKeyId, ContextId, ExecutionId, TenantId, ToolId};
+pub use ids::{ApiKeyId, ContextId, ExecutionId, ScheduleId, TenantId, ToolId};
 pub use principal::{Principal, Scope, Scopes};
+pub use tool_rule::{ToolRule, ToolRules};
 pub use validate::Invalid;
 
 /// A JSON object, as it stands in metadata, arguments and schemas.

@@ -1,6 +1,6 @@
 //! Who calls, and what they may do.
 
-use crate::{ApiKeyId, TenantId};
+use crate::{ApiKeyId, TenantId, ToolRules};
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 
@@ -35,6 +35,12 @@ scopes! {
     ToolsExecute = "tools:execute",
     /// Register, change and delete tools.
     ToolsManage = "tools:manage",
+    /// Run destructive tools without confirmation or approval.
+    ToolsUnattended = "tools:unattended",
+    /// Approve other keys' runs of destructive tools.
+    ExecutionsApprove = "executions:approve",
+    /// Create, change and delete schedules.
+    SchedulesManage = "schedules:manage",
     /// Create, list, rotate and revoke API keys.
     KeysManage = "keys:manage",
     /// Force a trace and raise the log level of one's own request.
@@ -140,6 +146,9 @@ pub struct Principal {
     pub key_name: String,
     /// What it may do.
     pub scopes: Scopes,
+    /// Which tools it may see and call, and with which arguments.
+    #[serde(default)]
+    pub tools: ToolRules,
 }
 
 impl Principal {

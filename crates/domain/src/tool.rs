@@ -1,7 +1,9 @@
 //! Tools: HTTP APIs that a tenant has registered for its agents.
 
+pub mod options;
 mod template;
 
+pub use options::{BodyFormat, Place, QueryStyle, RetryPolicy, ToolOptions};
 pub use template::{TemplateError, UrlTemplate};
 
 use crate::{Invalid, JsonObject, TenantId, Time, ToolId, validate};
@@ -124,8 +126,10 @@ pub struct ToolSpec {
     pub read_only: bool,
     /// Running it twice is as good as once. What is read-only is.
     pub idempotent: bool,
-    /// It may destroy something.
+    /// It may destroy something: it runs only when it was confirmed, approved, or the key may go without.
     pub destructive: bool,
+    /// How its requests are put together, tried again, and its answers cut to size.
+    pub options: ToolOptions,
 }
 
 /// A registered tool.
@@ -179,7 +183,7 @@ impl ToolSpec {
         if self.read_only && self.destructive {
             return Err(Invalid::new("destructive", "false for a tool that is read-only"));
         }
-        Ok(())
+        self.options.check()
     }
 
     /// Whether a call may be run again when its outcome is not known.
@@ -276,6 +280,7 @@ mod tests {
             read_only: true,
             idempotent: false,
             destructive: false,
+            options: ToolOptions::default(),
         }
     }
 

@@ -242,7 +242,7 @@ async fn a_legacy_session_survives_on_another_replica_and_dies_when_ended() -> O
     // A restart forgets everything in memory, as another replica never knew it.
     stack.process_mut(MCP_SERVER).kill();
     stack.process_mut(MCP_SERVER).start().await?;
-    stack.wait_connected(MCP_SERVER, "rest-api").await?;
+    stack.wait_connected(MCP_SERVER, &stack.http(MCP_SERVER)).await?;
     let made = client
         .structured("context_create", &json!({"name": "still here"}))
         .await?;

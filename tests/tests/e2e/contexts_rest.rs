@@ -372,7 +372,7 @@ async fn what_expires_goes_by_itself() -> Outcome {
             .expect(200)?;
         let path = format!("/api/v1/contexts/{}", text(&short, "id"));
         rest.get(&path).await?.expect(200)?;
-        wait_for("the context to expire", Duration::from_secs(10), async || {
+        wait_for("the context to expire", async || {
             let answer = rest.get(&path).await.ok()?;
             (answer.status == 404).then_some(())
         })

@@ -55,7 +55,7 @@ async fn a_key_is_shown_once_and_gives_away_no_more_than_it_has() -> Outcome {
             .await?;
         answer.expect(200)?;
         let path = format!("/api/v1/keys/{}", text(&made, "id"));
-        wait_for("last_used_at", Duration::from_secs(5), async || {
+        wait_for("last_used_at", async || {
             let key = rest.get(&path).await.ok()?.json();
             key["last_used_at"].is_string().then_some(())
         })
@@ -141,7 +141,6 @@ impl Doors {
     async fn refused(&self) -> anyhow::Result<[bool; 4]> {
         let rest = self.rest.get("/api/v1/contexts").await?.status == 401;
         let modern = self.raw.call("tools/list", json!({})).await?.status == 401;
-        // Not tools/list, which the client may answer from its own cache.
         let legacy = self.legacy.call("context_list", &json!({})).await.is_err();
         let bearer: tonic::metadata::MetadataValue<_> = format!("Bearer {}", self.secret).parse()?;
         let mut ask = tonic::Request::new(WhoAmIRequest {});
@@ -174,18 +173,22 @@ async fn rotation_overlaps_and_expiry_and_suspension_end_a_key() -> Outcome {
             |expires_in: Json| json!({"name": "k", "scopes": ["contexts:read"], "expires_in": expires_in});
         let old = rest.post("/api/v1/keys", &ask(Json::Null)).await?.expect(201)?;
         let rotate = format!("/api/v1/keys/{}/rotate", text(&old, "id"));
-        let new = rest.post(&rotate, &json!({"overlap": "2s"})).await?.expect(201)?;
+        let begun = Instant::now();
+        let new = rest.post(&rotate, &json!({"overlap": "3s"})).await?.expect(201)?;
         assert_eq!((&new["name"], &new["scopes"]), (&old["name"], &old["scopes"]));
-        assert!(
-            works(text(&old, "secret")).await? && works(text(&new, "secret")).await?,
-            "{backend:?}: overlap"
-        );
-
-        let brief = rest.post("/api/v1/keys", &ask(json!(2))).await?.expect(201)?;
-        assert!(works(text(&brief, "secret")).await?);
-        tokio::time::sleep(Duration::from_secs(3)).await;
-        assert!(!works(text(&old, "secret")).await?, "{backend:?}: rotated away");
-        assert!(!works(text(&brief, "secret")).await?, "{backend:?}: expired");
+        let brief = rest.post("/api/v1/keys", &ask(json!(3))).await?.expect(201)?;
+        for key in [&old, &brief] {
+            // A machine that is busy for so long has seen nothing of the overlap.
+            let still = works(text(key, "secret")).await?;
+            assert!(still || begun.elapsed() > Duration::from_secs(3), "{backend:?}");
+        }
+        for key in [&old, &brief] {
+            wait_for("a key to run out", async || {
+                (!works(text(key, "secret")).await.ok()?).then_some(())
+            })
+            .await?;
+        }
+        assert!(begun.elapsed() > Duration::from_secs(3), "{backend:?}: too early");
         assert!(works(text(&new, "secret")).await?);
 
         stack.admin(&["tenants", "suspend", "acme"]).await?;

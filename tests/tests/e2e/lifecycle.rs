@@ -2,7 +2,7 @@
 
 use crate::{Outcome, rest_api, text};
 use e2e::{
-    Backend, Sink, Stack, Target, logs,
+    Backend, PATIENCE, Sink, Stack, Target, logs,
     process::Process,
     stack::{ADMIN_TOKEN, MCP_SERVER, REST_API, WORKER},
     trace::Trace,
@@ -10,7 +10,7 @@ use e2e::{
 };
 use http::Method;
 use serde_json::json;
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 #[tokio::test]
 async fn sigterm_drains_flushes_and_exits_cleanly() -> Outcome {
@@ -32,7 +32,7 @@ async fn sigterm_drains_flushes_and_exits_cleanly() -> Outcome {
             raw.call("tools/call", params).await
         })
     };
-    wait_for("the call to arrive", Duration::from_secs(5), async || {
+    wait_for("the call to arrive", async || {
         (!target.seen().is_empty()).then_some(())
     })
     .await?;
@@ -48,7 +48,7 @@ async fn sigterm_drains_flushes_and_exits_cleanly() -> Outcome {
         answer.text
     );
     for service in [MCP_SERVER, REST_API, WORKER] {
-        let status = stack.process_mut(service).ended(Duration::from_secs(10)).await?;
+        let status = stack.process_mut(service).ended(PATIENCE).await?;
         assert_eq!(status.code(), Some(0), "{service}: {status}");
     }
     // Flushed before the end, not a batch later.
@@ -70,19 +70,19 @@ async fn not_ready_comes_first_and_a_second_signal_ends_it_hard() -> Outcome {
     let builder =
         Stack::builder(Backend::Sqlite)
             .services(&[REST_API])
-            .set(REST_API, "SHUTDOWN__DRAIN", "30s");
+            .set(REST_API, "SHUTDOWN__DRAIN", "5m");
     let mut stack = builder.start().await?;
     let rest = stack.rest(&stack.tenant("acme", "all").await?);
     stack.process(REST_API).signal("-TERM")?;
     let readyz = format!("{}/readyz", stack.http(REST_API));
-    wait_for("not ready", Duration::from_secs(5), async || {
+    wait_for("not ready", async || {
         (e2e::http_client().get(&readyz).send().await.ok()?.status() == 503).then_some(())
     })
     .await?;
     // Whoever has not heard of it yet is still served.
     rest.get("/api/v1/contexts").await?.expect(200)?;
     stack.process(REST_API).signal("-TERM")?;
-    let status = stack.process_mut(REST_API).ended(Duration::from_secs(5)).await?;
+    let status = stack.process_mut(REST_API).ended(PATIENCE).await?;
     assert_ne!(status.code(), Some(0));
     Ok(())
 }
@@ -208,7 +208,7 @@ async fn admin_pages_need_the_token() -> Outcome {
         .get("/api/v1/contexts/0")
         .await?
         .problem(400, "invalid_path")?;
-    wait_for("the level to go back", Duration::from_secs(5), async || {
+    wait_for("the level to go back", async || {
         (admin.get("/admin/log-level").await.ok()?.json()["level"] == "info").then_some(())
     })
     .await?;

@@ -6,6 +6,7 @@ use e2e::{
     Backend, Era, Stack, Target,
     scrape::Scrape,
     stack::{MCP_SERVER, REST_API, WORKER},
+    wait_for,
 };
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -129,14 +130,14 @@ async fn all_that_happens_is_counted_once_and_under_declared_names() -> Outcome 
             (WORKER, declared::<worker::Worker>()),
         ];
         for (service, declared) in scrapes {
+            let own = GUIDE.into_iter().filter(|(s, _)| *s == service).map(|(_, n)| n);
+            for name in EVERYWHERE.into_iter().chain(own) {
+                // Some are counted when the answer has been sent.
+                let exported = async || stack.metrics(service).await.ok()?.has(name).then_some(());
+                wait_for(&format!("{backend:?}: {name} of {service}"), exported).await?;
+            }
             let scrape = stack.metrics(service).await?;
             assert_only_declared(&scrape, &declared, service);
-            for name in EVERYWHERE
-                .into_iter()
-                .chain(GUIDE.into_iter().filter(|(s, _)| *s == service).map(|(_, n)| n))
-            {
-                assert!(scrape.has(name), "{backend:?}: {service} has no {name}");
-            }
             for sample in scrape
                 .samples
                 .iter()
@@ -155,14 +156,21 @@ async fn all_that_happens_is_counted_once_and_under_declared_names() -> Outcome 
 }
 
 async fn assert_rest_api_s_own(stack: &Stack) -> Outcome {
-    let scrape = stack.metrics(REST_API).await?;
     let template = [
         ("method", "GET"),
         ("path", "/api/v1/contexts/{id}"),
         ("status", "200"),
     ];
-    assert_eq!(scrape.sum("http_requests_total", &template), 1.0);
-    assert_eq!(scrape.sum("http_request_duration_seconds_count", &template), 1.0);
+    for (metric, labels, expected) in [
+        ("http_requests_total", &template[..], 1.0),
+        ("http_request_duration_seconds_count", &template, 1.0),
+        ("mcp_context_size_bytes_count", &[], 3.0),
+    ] {
+        stack
+            .wait_metric(REST_API, metric, labels, |n| n == expected)
+            .await?;
+    }
+    let scrape = stack.metrics(REST_API).await?;
     assert!(
         scrape
             .all("http_request_duration_seconds_bucket", &[("le", "0.5")])
@@ -226,18 +234,20 @@ async fn clients_cannot_make_labels_without_end() -> Outcome {
             .await?
             .problem(404, "not_found")?;
     }
+    let unmatched = [("path", "unmatched")];
+    for (metric, labels) in [
+        // Nothing is lost.
+        ("mcp_contexts_created_total", &[][..]),
+        ("http_requests_total", &unmatched),
+    ] {
+        stack.wait_metric(REST_API, metric, labels, |n| n == 20.0).await?;
+    }
     let scrape = stack.metrics(REST_API).await?;
     let types: BTreeSet<_> = scrape
         .all("mcp_contexts_created_total", &[])
         .map(|sample| sample.labels["type"].clone())
         .collect();
     assert!(types.len() <= 6 && types.contains("other"), "{types:?}");
-    assert_eq!(
-        scrape.sum("mcp_contexts_created_total", &[]),
-        20.0,
-        "nothing is lost"
-    );
     assert!(scrape.sum("telemetry_label_values_capped_total", &[("label", "type")]) >= 15.0);
-    assert_eq!(scrape.sum("http_requests_total", &[("path", "unmatched")]), 20.0);
     Ok(())
 }

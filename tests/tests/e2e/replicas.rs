@@ -2,11 +2,11 @@
 
 use crate::Outcome;
 use e2e::{
-    Backend, Era, Stack, mcp,
+    Backend, Era, PATIENCE, Stack, mcp,
     raw::Raw,
     scrape::Scrape,
     stack::{MCP_SERVER, REST_API},
-    wait_for,
+    wait_at_most, wait_for,
 };
 use http::Method;
 use serde_json::json;
@@ -18,10 +18,10 @@ async fn shared(services: &[&'static str]) -> anyhow::Result<Option<Stack>> {
         return Ok(None);
     }
     let builder = Stack::builder(Backend::Postgres).services(services);
-    let limited =
-        builder
-            .set(MCP_SERVER, "RATE_LIMIT__PER_SECOND", "0.1")
-            .set(MCP_SERVER, "RATE_LIMIT__BURST", "10");
+    let limited = builder
+        // So slow that none is given back while a test runs.
+        .set(MCP_SERVER, "RATE_LIMIT__PER_SECOND", "0.001")
+        .set(MCP_SERVER, "RATE_LIMIT__BURST", "10");
     limited.start().await.map(Some)
 }
 
@@ -47,21 +47,28 @@ async fn shared_gauges_come_from_exactly_one_replica() -> Outcome {
                 .collect(),
         )
     };
-    wait_for("the first one to count", Duration::from_secs(10), async || {
+    wait_for("the first one to count", async || {
         (exported(&first_url).await? == [3.0]).then_some(())
     })
     .await?;
     for _ in 0..20 {
-        assert_eq!(exported(&second_url).await, Some(vec![]), "both export the gauge");
+        // The first one may be too busy to hold its lease: what counts is that it exports before and after.
+        let (before, second, after) = (
+            exported(&first_url).await,
+            exported(&second_url).await,
+            exported(&first_url).await,
+        );
+        let first = [before, after].map(|values| values.unwrap_or_default());
+        if first == [[3.0], [3.0]] {
+            assert_eq!(second, Some(vec![]), "both export the gauge");
+        }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     stack.process(REST_API).signal("-TERM")?;
-    stack.process_mut(REST_API).ended(Duration::from_secs(10)).await?;
-    wait_for(
-        "the second one to take over",
-        Duration::from_secs(20),
-        async || (exported(&second_url).await? == [3.0]).then_some(()),
-    )
+    stack.process_mut(REST_API).ended(PATIENCE).await?;
+    wait_for("the second one to take over", async || {
+        (exported(&second_url).await? == [3.0]).then_some(())
+    })
     .await
 }
 
@@ -81,9 +88,9 @@ async fn a_key_revoked_on_one_replica_stops_on_the_other() -> Outcome {
     elsewhere.get("/api/v1/contexts").await?.expect(200)?;
     let path = format!("/api/v1/keys/{}", made["id"].as_str().unwrap_or_default());
     rest.send(Method::DELETE, &path, &[], None).await?.expect(200)?;
-    wait_for(
-        "the other replica to refuse",
+    wait_at_most(
         Duration::from_secs(1),
+        "the other replica to refuse",
         async || (elsewhere.get("/api/v1/contexts").await.ok()?.status == 401).then_some(()),
     )
     .await
@@ -160,12 +167,6 @@ async fn a_key_s_quota_is_one_for_all_replicas() -> Outcome {
         stack.raw(&key),
         Raw::new(&format!("{second_url}/mcp"), Some(&key)),
     );
-    wait_for("both to have Redis", Duration::from_secs(5), async || {
-        let up = Scrape::of(&second_url).await.ok()?.sum("redis_up", &[])
-            + stack.metrics(MCP_SERVER).await.ok()?.sum("redis_up", &[]);
-        (up == 2.0).then_some(())
-    })
-    .await?;
     let mut allowed = 0;
     for i in 0..16 {
         let raw = if i % 2 == 0 { &here } else { &there };

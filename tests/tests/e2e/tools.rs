@@ -1,7 +1,7 @@
 //! Registered HTTP tools, over REST and MCP.
 
 use crate::{Outcome, text};
-use e2e::{Backend, Era, Json, Stack, Target, mcp, rest::Rest, stack::MCP_SERVER, wait_for};
+use e2e::{Backend, Era, Json, PATIENCE, Stack, Target, mcp, rest::Rest, stack::MCP_SERVER, wait_for};
 use rmcp::{
     model::{
         CallToolRequest, ClientRequest, NumberOrString, ProgressToken, RequestMetaObject, SubscriptionFilter,
@@ -9,7 +9,6 @@ use rmcp::{
     service::PeerRequestOptions,
 };
 use serde_json::json;
-use std::time::{Duration, Instant};
 
 /// All services, a tenant's caller, and an endpoint for tools.
 async fn world(backend: Backend) -> anyhow::Result<(Stack, String, Rest, Target)> {
@@ -133,9 +132,7 @@ async fn a_tool_is_registered_run_changed_and_removed() -> Outcome {
 async fn assert_runs_over_mcp(stack: &Stack, key: &str) -> Outcome {
     for era in Era::ALL {
         let client = stack.mcp(key, era).await?;
-        let tools = client.list_all_tools().await?;
-        let listed = tools.iter().find(|tool| tool.name == "weather");
-        let listed = listed.ok_or_else(|| anyhow::anyhow!("{era:?}: weather is not listed"))?;
+        let listed = client.wait_for_tool("weather").await?;
         assert_eq!(
             listed.input_schema["properties"]["city"],
             json!({"type": "string"})
@@ -186,22 +183,22 @@ async fn assert_nothing_leaked(stack: &Stack, rest: &Rest) -> Outcome {
 async fn an_endpoint_that_misbehaves_ends_in_a_stored_clear_failure() -> Outcome {
     let (stack, _, rest, target) = world(Backend::Sqlite).await?;
     let cases = [
-        ("teapot", "/status/418", "failed", "http_status"),
-        ("big", "/big/3000000", "failed", "response_too_large"),
-        ("slow", "/slow/5000", "failed", "timeout"),
-        ("loop", "/loop", "failed", "too_many_redirects"),
+        ("teapot", "/status/418", 30_000, "http_status"),
+        ("big", "/big/3000000", 30_000, "response_too_large"),
+        ("slow", "/slow/60000", 500, "timeout"),
+        ("loop", "/loop", 30_000, "too_many_redirects"),
     ];
-    for (name, path, status, code) in cases {
+    for (name, path, timeout_ms, code) in cases {
         let url = target.url(path);
         register(
             &rest,
-            &json!({"name": name, "description": "d", "url": url, "timeout_ms": 500}),
+            &json!({"name": name, "description": "d", "url": url, "timeout_ms": timeout_ms}),
         )
         .await?;
         let ran = execute(&rest, name, &json!({})).await?;
         assert_eq!(
             (&ran["status"], &ran["error"]["code"]),
-            (&json!(status), &json!(code)),
+            (&json!("failed"), &json!(code)),
             "{name}: {ran}"
         );
         assert_eq!(
@@ -219,14 +216,14 @@ async fn an_endpoint_that_misbehaves_ends_in_a_stored_clear_failure() -> Outcome
     );
 
     // A call that may not run twice and got no answer: nobody knows what it did.
-    let once = json!({"name": "once", "description": "d", "method": "POST", "url": target.url("/slow/5000"), "timeout_ms": 300});
+    let once = json!({"name": "once", "description": "d", "method": "POST", "url": target.url("/slow/60000"), "timeout_ms": 3000});
     register(&rest, &once).await?;
     let ran = execute(&rest, "once", &json!({})).await?;
     assert_eq!(ran["status"], "outcome_unknown", "{ran}");
     let arrived = target
         .seen()
         .iter()
-        .filter(|seen| seen.uri == "/slow/5000" && seen.method == "POST")
+        .filter(|seen| seen.uri == "/slow/60000" && seen.method == "POST")
         .count();
     assert_eq!(arrived, 1, "it must not be repeated");
     stack
@@ -251,19 +248,23 @@ async fn the_catalogue_changes_under_connected_clients() -> Outcome {
             .await?;
         let other = stack.tenant("other", "all").await?;
         let foreign = stack.mcp(&other, Era::Legacy).await?;
+        // Sessions are told through streams that their clients open when they have been initialized.
+        let streams = [("method", "GET"), ("path", "/mcp"), ("status", "200")];
+        stack
+            .wait_metric(MCP_SERVER, "http_requests_total", &streams, |open| open == 2.0)
+            .await?;
 
         register(
             &rest,
             &json!({"name": "fresh", "description": "d", "url": target.url("/")}),
         )
         .await?;
-        tokio::time::timeout(Duration::from_secs(5), changes.next()).await??;
-        wait_for(
-            "the legacy session to be told",
-            Duration::from_secs(5),
-            async || (legacy.heard.tool_list_changes() > 0).then_some(()),
-        )
+        tokio::time::timeout(PATIENCE, changes.next()).await??;
+        wait_for("the legacy session to be told", async || {
+            (legacy.heard.tool_list_changes() > 0).then_some(())
+        })
         .await?;
+        // Whoever was told of a change finds it.
         for client in [&legacy, &modern] {
             assert!(
                 client
@@ -296,7 +297,7 @@ async fn progress_comes_and_cancelling_reaches_the_worker() -> Outcome {
     let (stack, key, rest, target) = world(Backend::Sqlite).await?;
     register(
         &rest,
-        &json!({"name": "slow", "description": "d", "url": target.url("/slow/20000")}),
+        &json!({"name": "slow", "description": "d", "url": target.url("/slow/300000"), "timeout_ms": 300_000}),
     )
     .await?;
     register(
@@ -311,7 +312,7 @@ async fn progress_comes_and_cancelling_reaches_the_worker() -> Outcome {
         let mut params = mcp::params("fast", &json!({}));
         params.meta = Some(meta);
         client.call_tool(params).await?;
-        wait_for("progress", Duration::from_secs(2), async || {
+        wait_for("progress", async || {
             (!client.heard.progress().is_empty()).then_some(())
         })
         .await?;
@@ -324,14 +325,13 @@ async fn progress_comes_and_cancelling_reaches_the_worker() -> Outcome {
                 PeerRequestOptions::no_options(),
             )
             .await?;
-        wait_for("the call to arrive", Duration::from_secs(5), async || {
+        wait_for("the call to arrive", async || {
             (target.seen().len() > before).then_some(())
         })
         .await?;
-        let cancelled = Instant::now();
         handle.cancel(Some("changed my mind".into())).await?;
         let path = "/api/v1/executions?tool=slow&limit=1";
-        let ended = wait_for("the execution to end", Duration::from_secs(5), async || {
+        let ended = wait_for("the execution to end", async || {
             let listed = rest.get(path).await.ok()?.json();
             let first = listed["items"][0].clone();
             (first["status"] != "running").then_some(first)
@@ -341,10 +341,6 @@ async fn progress_comes_and_cancelling_reaches_the_worker() -> Outcome {
         stack
             .wait_metric("worker", "worker_runs_in_flight", &[], |runs| runs == 0.0)
             .await?;
-        assert!(
-            cancelled.elapsed() < Duration::from_secs(5),
-            "{era:?}: the worker went on"
-        );
         client.close().await;
     }
     Ok(())
@@ -357,19 +353,29 @@ async fn a_tenant_s_runs_are_bounded_and_the_others_go_on() -> Outcome {
         .allow_private()
         .set("worker", "CONCURRENCY__PER_TENANT", "2")
         .set("worker", "CONCURRENCY__WAITING_PER_TENANT", "1")
+        .set("worker", "CONCURRENCY__WAIT", "5m")
         .start()
         .await?;
     let (rest, other) = (
         stack.rest(&stack.tenant("acme", "all").await?),
         stack.rest(&stack.tenant("other", "all").await?),
     );
-    let tool = json!({"name": "slow", "description": "d", "url": target.url("/slow/1000")});
-    register(&rest, &tool).await?;
-    register(&other, &tool).await?;
-    let runs = (0..6).map(|_| async { execute(&rest, "slow", &json!({})).await });
-    let started = Instant::now();
+    for (rest, path) in [(&rest, "/held"), (&other, "/echo")] {
+        let tool = json!({"name": "t", "description": "d", "url": target.url(path), "timeout_ms": 300_000});
+        register(rest, &tool).await?;
+    }
+    let runs = (0..6).map(|_| async { execute(&rest, "t", &json!({})).await });
     let (acme, others) = tokio::join!(futures_util::future::try_join_all(runs), async {
-        execute(&other, "slow", &json!({})).await
+        // While the first tenant has two at the endpoint, one waiting and three turned away.
+        let full = [("worker_overloaded_total", 3.0), ("worker_slots_waiting", 1.0)];
+        for (metric, expected) in full {
+            stack
+                .wait_metric("worker", metric, &[], |n| n == expected)
+                .await?;
+        }
+        let ran = execute(&other, "t", &json!({})).await;
+        target.release();
+        ran
     });
     assert_eq!(others?["status"], "succeeded");
     let acme = acme?;
@@ -380,9 +386,5 @@ async fn a_tenant_s_runs_are_bounded_and_the_others_go_on() -> Outcome {
             .filter(|run| run["status"] == "failed")
             .all(|run| run["error"]["code"] == "overloaded")
     );
-    assert!(started.elapsed() < Duration::from_secs(10));
-    stack
-        .wait_metric("worker", "worker_overloaded_total", &[], |n| n == 3.0)
-        .await?;
     Ok(())
 }

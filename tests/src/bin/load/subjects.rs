@@ -266,7 +266,7 @@ impl Subjects {
 
 /// Waits until mcp-server sees rest-api, which has just been started again.
 async fn connected(stack: &Stack) -> anyhow::Result<()> {
-    e2e::wait_for("mcp-server's connection", Duration::from_secs(10), async || {
+    e2e::wait_for("mcp-server's connection", async || {
         let state = stack.readyz(MCP_SERVER).await.ok()?;
         (state["dependencies"]["rest-api"]["up"] == true).then_some(())
     })
