@@ -48,6 +48,7 @@ pub(crate) async fn run(
     let request = caller.request(RunExecutionRequest {
         tool: name.to_owned(),
         arguments_json: proto::convert::object_text(&arguments.unwrap_or_default()),
+        ..Default::default()
     });
     // The catalogue here may be a moment behind: whether the tool exists is rest-api's to say.
     let unknown = |error| match error {

@@ -111,6 +111,7 @@ impl Fake {
             key_id: ApiKeyId::new(),
             key_name: "k".into(),
             scopes,
+            tools: domain::ToolRules::unlimited(),
         };
         self.keys.lock().insert(secret.clone(), principal);
         secret

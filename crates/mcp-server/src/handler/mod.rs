@@ -1,49 +1,35 @@
 //! MCP itself: what one tenant's clients are answered. The SDK calls it from tasks of its own.
 
+mod calls;
+mod lists;
+mod notices;
+
 use crate::{
     caller::{Caller, Upstream, in_time},
     catalogue::{Catalogue, Tools},
-    error::Error,
-    execute::{self, Reporter},
-    metrics::SUBSCRIPTIONS_ACTIVE,
     resources,
     settings::Results,
     span::{Answer, Operation, Wishes, caller, observed},
     tools::{self, Call},
 };
-use domain::{Scope, TenantId};
-use futures_util::future::join_all;
+use domain::TenantId;
 use http::request::Parts;
 use parking_lot::Mutex;
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     model::{
-        CacheScope, CallToolRequestParams, CallToolResponse, CallToolResult, CustomRequest, CustomResult,
-        DiscoverResult, ErrorCode, Implementation, InitializeRequestParams, InitializeResult,
-        ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
-        ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult, ServerCapabilities,
-        ServerConfig, SubscriptionFilter, Tool,
+        CallToolRequestParams, CallToolResponse, CallToolResult, CustomRequest, CustomResult, DiscoverResult,
+        ErrorCode, Implementation, InitializeRequestParams, InitializeResult, ListResourceTemplatesResult,
+        ListResourcesResult, ListToolsResult, PaginatedRequestParams, ReadResourceRequestParams,
+        ReadResourceResponse, ReadResourceResult, ServerCapabilities, ServerConfig, SubscriptionFilter, Tool,
     },
     service::{NotificationContext, Peer, RequestContext, SubscriptionContext},
 };
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
+    sync::{Arc, atomic::AtomicUsize},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-
-/// How many tools a page lists.
-const PAGE: usize = 200;
-/// What a cursor of tools/list begins with; the rest is the last name of the page before.
-const AFTER: &str = "after:";
-/// How long a client may rely upon a list of tools. It is told when the list changes; this is for when it did not listen.
-const TOOLS_TTL_MS: u64 = 60_000;
-/// How long a client may take to accept a notification.
-const NOTIFY_TIMEOUT: Duration = Duration::from_secs(2);
 
 const INSTRUCTIONS: &str = "Keep what you learn in contexts: shared working memory that survives you and that other \
     agents and engineers of this tenant read. Search before you create. The other tools are this tenant's own.";
@@ -109,29 +95,6 @@ impl Handler {
         }
     }
 
-    /// Tells clients in sessions that the tenant's tools have changed, when they have.
-    pub(crate) async fn tell_sessions(&self) {
-        let now = self.shared.catalogue.tools(self.tenant);
-        if Arc::ptr_eq(&std::mem::replace(&mut *self.told.lock(), now.clone()), &now) {
-            return;
-        }
-        let peers: Vec<_> = self.sessions.lock().values().cloned().collect();
-        join_all(peers.iter().map(async |peer| {
-            if tokio::time::timeout(NOTIFY_TIMEOUT, peer.notify_tool_list_changed())
-                .await
-                .is_err()
-            {
-                tracing::debug!("a client did not take a notification in time");
-            }
-        }))
-        .await;
-        self.forget_closed();
-    }
-
-    fn forget_closed(&self) {
-        self.sessions.lock().retain(|_, peer| !peer.is_transport_closed());
-    }
-
     fn call<'a>(&'a self, caller: &'a Caller) -> Call<'a> {
         Call {
             caller,
@@ -139,111 +102,10 @@ impl Handler {
             results: &self.shared.results,
         }
     }
-
-    /// The tools that the caller may see, in the order of their names, after the given one.
-    fn visible(&self, caller: &Caller, after: Option<&str>) -> Vec<Tool> {
-        let may = |scope| caller.principal.scopes.contains(scope);
-        let built_in = self
-            .shared
-            .built_in
-            .values()
-            .filter(|tool| may(tool.scope))
-            .map(|tool| &tool.definition);
-        let registered = self.shared.catalogue.tools(self.tenant);
-        let sees_registered = may(Scope::ToolsRead) || may(Scope::ToolsExecute);
-        let registered = registered.values().filter(|_| sees_registered);
-        let mut tools: Vec<&Tool> = built_in
-            .chain(registered)
-            .filter(|t| after.is_none_or(|a| *t.name > *a))
-            .collect();
-        tools.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        tools.into_iter().take(PAGE + 1).cloned().collect()
-    }
-
-    fn list(&self, caller: &Caller, request: Option<PaginatedRequestParams>) -> Answered<ListToolsResult> {
-        let cursor = request.and_then(|request| request.cursor);
-        let after = cursor.as_deref().map(|cursor| {
-            let bad = || ErrorData::invalid_params("not a cursor of this listing", None);
-            cursor.strip_prefix(AFTER).ok_or_else(bad)
-        });
-        let mut tools = self.visible(caller, after.transpose()?);
-        let more = tools.len() > PAGE;
-        tools.truncate(PAGE);
-        let next = tools
-            .last()
-            .filter(|_| more)
-            .map(|last| format!("{AFTER}{}", last.name));
-        let mut result = ListToolsResult::with_all_items(tools);
-        result.next_cursor = next;
-        Ok(result
-            .with_ttl_ms(TOOLS_TTL_MS)
-            .with_cache_scope(CacheScope::Private))
-    }
-
-    async fn run(
-        &self,
-        request: CallToolRequestParams,
-        cx: &RequestContext<RoleServer>,
-    ) -> Answered<CallToolResult> {
-        let caller = caller(cx)?;
-        let result = match self.shared.built_in.get(&*request.name) {
-            Some(tool) => {
-                tool.call(self.call(&caller), request.arguments.unwrap_or_default())
-                    .await
-            }
-            None => {
-                let reporter = Reporter {
-                    peer: &cx.peer,
-                    token: cx.meta.get_progress_token(),
-                };
-                let Shared {
-                    upstream, results, ..
-                } = &*self.shared;
-                execute::run(
-                    &caller,
-                    upstream,
-                    results,
-                    &request.name,
-                    request.arguments,
-                    reporter,
-                )
-                .await
-            }
-        };
-        result.or_else(Error::into_tool_result)
-    }
-
-    /// The tool's name as it may stand in a label.
-    fn label<'a>(&self, registered: &Tools, name: &'a str) -> &'a str {
-        let known = self.shared.built_in.contains_key(name) || registered.contains_key(name);
-        if known { name } else { "other" }
-    }
-
-    fn subscribed(&self) -> Answered<Subscribed<'_>> {
-        let before = self.subscriptions.fetch_add(1, Ordering::Relaxed);
-        SUBSCRIPTIONS_ACTIVE.add(1.0, []);
-        let subscribed = Subscribed(self);
-        if before >= self.shared.max_subscriptions {
-            let data = serde_json::json!({"code": "too_many_subscriptions"});
-            let message = "this tenant has as many notification streams open as it may";
-            return Err(ErrorData::new(ErrorCode::INVALID_REQUEST, message, Some(data)));
-        }
-        Ok(subscribed)
-    }
 }
 
 fn session_id(parts: &Parts) -> Option<&str> {
     parts.headers.get("mcp-session-id")?.to_str().ok()
-}
-
-/// An open notification stream, counted.
-struct Subscribed<'a>(&'a Handler);
-
-impl Drop for Subscribed<'_> {
-    fn drop(&mut self) {
-        self.0.subscriptions.fetch_sub(1, Ordering::Relaxed);
-        SUBSCRIPTIONS_ACTIVE.sub(1.0, []);
-    }
 }
 
 impl ServerHandler for Handler {
