@@ -1,5 +1,8 @@
 //! `cargo xtask test`: every test of the workspace, with PostgreSQL and Redis at hand.
 
+mod results;
+
+use self::results::{Failure, Results};
 use crate::{
     process::{Interrupt, Told, wait_or_forward},
     servers::{self, ForTests, REMEDY},
@@ -8,9 +11,9 @@ use crate::{
 use anyhow::Context;
 use std::{
     env,
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader},
     path::PathBuf,
-    process::{Child, Stdio},
+    process::{Child, ExitStatus, Stdio},
     thread,
 };
 
@@ -19,6 +22,9 @@ use std::{
 /// The servers are those of TEST_POSTGRES_URL and TEST_REDIS_URL, else private ones, started from the
 /// installed programs for this run; on Debian and Ubuntu missing programs are installed by apt-get where
 /// that needs no password.
+///
+/// A test that failed runs once more, alone, after all others. When it passes then, it is reported as flaky and does not
+/// fail the run.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Leave out the tests that need PostgreSQL or Redis
@@ -49,40 +55,98 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         Backing::find()?
     };
 
-    let mut cargo = workspace.cargo();
-    cargo.args(["test", "--no-fail-fast"]);
-    if !args
-        .args
-        .iter()
-        .any(|arg| arg == "-p" || arg.starts_with("--package"))
-    {
-        cargo.arg("--workspace");
-    }
-    cargo.args(&args.args).stdout(Stdio::piped());
-    for variable in ["TEST_POSTGRES_URL", "TEST_REDIS_URL", "TEST_REDIS_SERVER"] {
-        cargo.env_remove(variable);
-    }
-    cargo.envs(backing.variables.iter().map(|(name, value)| (name, value)));
-    let mut child = cargo.spawn().context("starting cargo test")?;
-    let counts = relay(&mut child)?;
-    let status = wait_or_forward(&mut child, &interrupt)?;
-    let counts = counts.join().ok().context("reading the output of cargo test")?;
-
-    for what in &backing.left_out {
+    let tests = Tests {
+        workspace,
+        backing,
+        interrupt,
+    };
+    let (status, first) = tests.run(&args.args)?;
+    let again = match status.code() {
+        // Cargo's own: all ran, some failed.
+        Some(101) if !first.failures.is_empty() => Some(tests.run_again(args, &first)?),
+        _ => None,
+    };
+    for what in &tests.backing.left_out {
         println!("Left out: {what}");
     }
-    println!(
-        "{} passed, {} failed, {} skipped",
-        counts.passed, counts.failed, counts.skipped
-    );
-    drop(backing);
-    if status.success() {
+    if summarize(&first, again.as_ref()) && (status.success() || again.is_some()) {
         return Ok(());
     }
-    if counts.failed == 0 {
+    if first.failed == 0 {
         eprintln!("error: cargo test failed, though no counted test did (see above)");
     }
     Err(Told(1).into())
+}
+
+/// What `cargo test` is run with.
+struct Tests {
+    workspace: Workspace,
+    backing: Backing,
+    interrupt: Interrupt,
+}
+
+impl Tests {
+    /// Runs `cargo test` with these arguments to its end.
+    fn run(&self, args: &[String]) -> anyhow::Result<(ExitStatus, Results)> {
+        let mut cargo = self.workspace.cargo();
+        cargo.args(["test", "--no-fail-fast"]);
+        if !args.iter().any(|arg| arg == "-p" || arg.starts_with("--package")) {
+            cargo.arg("--workspace");
+        }
+        cargo.args(args).stdout(Stdio::piped());
+        for variable in ["TEST_POSTGRES_URL", "TEST_REDIS_URL", "TEST_REDIS_SERVER"] {
+            cargo.env_remove(variable);
+        }
+        cargo.envs(self.backing.variables.iter().map(|(name, value)| (name, value)));
+        if env::var_os("RUST_LIB_BACKTRACE").is_none() {
+            // Where an error was made says less than its message, which 50 frames hide.
+            cargo.env("RUST_LIB_BACKTRACE", "0");
+        }
+        let mut child = cargo.spawn().context("starting cargo test")?;
+        let results = relay(&mut child)?;
+        let status = wait_or_forward(&mut child, &self.interrupt)?;
+        let results = results.join().ok().context("reading the output of cargo test")?;
+        Ok((status, results))
+    }
+
+    /// Runs those that failed once more, one after the other and nothing beside them.
+    fn run_again(&self, args: &Args, first: &Results) -> anyhow::Result<Results> {
+        println!("\nOnce more, one at a time, what failed:");
+        let mut again: Vec<String> = args.args.iter().take_while(|arg| *arg != "--").cloned().collect();
+        again.extend(["--", "--exact", "--test-threads=1"].map(str::to_owned));
+        again.extend(first.failures.iter().map(|failure| failure.name.clone()));
+        Ok(self.run(&again)?.1)
+    }
+}
+
+/// Tells at the very end what failed and why; whether every failed test passed when it ran again. One that did is no
+/// less of a fault, in the test or in what it tests, but one that an unlucky machine must not stop everybody for.
+fn summarize(first: &Results, again: Option<&Results>) -> bool {
+    let passed_again = |failure: &&Failure| again.is_some_and(|again| again.has_passed(&failure.name));
+    let (flaky, failed): (Vec<_>, Vec<_>) = first.failures.iter().partition(passed_again);
+    for failure in &flaky {
+        println!(
+            "\nFLAKY: {} failed, and passed when it ran again alone:",
+            failure.name
+        );
+        print!("{}", failure.message());
+    }
+    for failure in &failed {
+        println!("\nFAILED: {}", failure.name);
+        print!("{}", failure.message());
+    }
+    let failed = first.failed - flaky.len().min(first.failed);
+    println!(
+        "\n{} passed, {failed} failed, {} flaky, {} skipped",
+        first.passed,
+        flaky.len(),
+        first.skipped
+    );
+    let complete = first.is_complete();
+    if !complete {
+        println!("error: a test program ended without giving its results (see above)");
+    }
+    failed == 0 && complete
 }
 
 impl Backing {
@@ -143,74 +207,20 @@ impl Backing {
     }
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Counts {
-    passed: u64,
-    failed: u64,
-    skipped: u64,
-}
-
-impl Counts {
-    /// Adds a line like `test result: ok. 12 passed; 0 failed; 1 ignored; …`; other lines count nothing.
-    fn add(&mut self, line: &str) {
-        let Some(result) = line.strip_prefix("test result: ") else {
-            return;
-        };
-        let result = result.split_once(". ").map_or(result, |(_, counts)| counts);
-        for part in result.split("; ") {
-            let Some((number, what)) = part.split_once(' ') else {
-                continue;
-            };
-            let Ok(number) = number.parse::<u64>() else {
-                continue;
-            };
-            match what {
-                "passed" => self.passed += number,
-                "failed" => self.failed += number,
-                "ignored" => self.skipped += number,
-                _ => {}
-            }
-        }
-    }
-}
-
-/// Prints the child's output as it comes and counts the results in it.
-fn relay(child: &mut Child) -> anyhow::Result<thread::JoinHandle<Counts>> {
+/// Prints what the child prints as it comes, and gives what it says.
+fn relay(child: &mut Child) -> anyhow::Result<thread::JoinHandle<Results>> {
     let stdout = child.stdout.take().context("cargo's output is not piped")?;
-    Ok(thread::spawn(move || count(stdout)))
-}
-
-fn count(output: impl Read) -> Counts {
-    let mut counts = Counts::default();
-    let mut output = BufReader::new(output);
-    let mut line = Vec::new();
-    // By bytes: a test may print what is not UTF-8.
-    while output.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
-        let text = String::from_utf8_lossy(&line);
-        print!("{text}");
-        counts.add(&text);
-        line.clear();
-    }
-    counts
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sums_the_results_of_all_test_binaries() {
-        let output = "running 3 tests\n\
-            test a ... ok\n\
-            test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 4 filtered out; finished in 0.01s\n\
-            test result: FAILED. 2 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1s\n";
-        assert_eq!(
-            count(output.as_bytes()),
-            Counts {
-                passed: 5,
-                failed: 1,
-                skipped: 1
-            }
-        );
-    }
+    Ok(thread::spawn(move || {
+        let mut results = Results::default();
+        let mut output = BufReader::new(stdout);
+        let mut line = Vec::new();
+        // By bytes: a test may print what is not UTF-8.
+        while output.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+            let text = String::from_utf8_lossy(&line);
+            print!("{text}");
+            results.add(&text);
+            line.clear();
+        }
+        results
+    }))
 }
