@@ -5,10 +5,10 @@ use axum::{Router, routing::get};
 use chassis::{App, Host, Service, ServiceInfo, settings::Common};
 use serde_json::Value;
 use std::{
-    io::{Read, Write},
+    io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
     path::PathBuf,
-    process::{Child, Command, ExitCode, Output, Stdio},
+    process::{Child, ChildStdout, Command, ExitCode, Output, Stdio},
     time::{Duration, Instant},
 };
 use telemetry::metrics::Declaration;
@@ -41,7 +41,8 @@ impl Service for Sample {
 
     async fn build(_settings: Settings, host: &Host) -> anyhow::Result<App> {
         let slow = async || {
-            tokio::time::sleep(Duration::from_secs(30)).await;
+            tracing::info!("slow has begun");
+            tokio::time::sleep(2 * PATIENCE).await;
             "done"
         };
         let routes = Router::new().route("/slow", get(slow));
@@ -53,19 +54,23 @@ impl Service for Sample {
     }
 }
 
+/// How long to wait for what must come about, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
 const CHILD: &str = "CHASSIS_TEST_CHILD";
 
 fn main() -> ExitCode {
     if std::env::var_os(CHILD).is_some() {
         return chassis::main::<Sample>();
     }
+    // As the other test programs tell it, for whoever counts.
+    println!("running 6 tests");
     help_tells_what_the_service_is();
     wrong_settings_are_told_before_anything_opens();
     print_config_masks_secrets();
     a_taken_port_is_told();
     sigterm_ends_it_cleanly();
     a_second_signal_ends_it_hard();
-    println!("6 checks of the process passed");
+    println!("test result: ok. 6 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out");
     ExitCode::SUCCESS
 }
 
@@ -138,18 +143,23 @@ fn a_taken_port_is_told() {
 /// A running service, killed when a check fails.
 struct Running {
     child: Child,
+    stdout: BufReader<ChildStdout>,
     address: String,
+    /// Its lines so far.
+    lines: Vec<Value>,
 }
 
 impl Running {
     fn start(name: &str) -> Self {
         let file = std::env::temp_dir().join(format!("chassis-process-{}-{name}.json", std::process::id()));
-        let child = command(&[("DEVOPS_MCP__READY_FILE", file.to_str().unwrap())])
+        let mut child = command(&[("DEVOPS_MCP__READY_FILE", file.to_str().unwrap())])
             .spawn()
             .unwrap();
         let mut running = Self {
+            stdout: BufReader::new(child.stdout.take().unwrap()),
             child,
             address: String::new(),
+            lines: Vec::new(),
         };
         running.address = running.wait_until_ready(&file);
         running
@@ -157,7 +167,7 @@ impl Running {
 
     fn wait_until_ready(&mut self, file: &PathBuf) -> String {
         let begun = Instant::now();
-        while begun.elapsed() < Duration::from_secs(10) {
+        while begun.elapsed() < PATIENCE {
             if let Ok(text) = std::fs::read(file) {
                 let addresses: Value = serde_json::from_slice(&text).unwrap();
                 return addresses["http"].as_str().unwrap().to_owned();
@@ -168,7 +178,22 @@ impl Running {
             );
             std::thread::sleep(Duration::from_millis(5));
         }
-        panic!("not ready in 10 s");
+        panic!("not ready in {PATIENCE:?}");
+    }
+
+    /// Reads on until a line has this message; fails when the service ends without it.
+    fn until(&mut self, message: &str) -> &Value {
+        while self.lines.last().is_none_or(|line| line["message"] != message) {
+            let mut line = String::new();
+            assert_ne!(
+                self.stdout.read_line(&mut line).unwrap(),
+                0,
+                "no {message:?} in {:#?}",
+                self.lines
+            );
+            self.lines.push(serde_json::from_str(&line).unwrap());
+        }
+        self.lines.last().unwrap()
     }
 
     fn signal(&self) {
@@ -179,10 +204,11 @@ impl Running {
         assert!(status.success());
     }
 
+    /// Waits for its end; what it wrote that was not read yet.
     fn ended(mut self) -> Output {
         let begun = Instant::now();
         while self.child.try_wait().unwrap().is_none() {
-            assert!(begun.elapsed() < Duration::from_secs(10), "it does not end");
+            assert!(begun.elapsed() < PATIENCE, "it does not end");
             std::thread::sleep(Duration::from_millis(5));
         }
         let mut output = Output {
@@ -190,12 +216,7 @@ impl Running {
             stdout: Vec::new(),
             stderr: Vec::new(),
         };
-        self.child
-            .stdout
-            .take()
-            .unwrap()
-            .read_to_end(&mut output.stdout)
-            .unwrap();
+        self.stdout.read_to_end(&mut output.stdout).unwrap();
         self.child
             .stderr
             .take()
@@ -233,14 +254,15 @@ fn sigterm_ends_it_cleanly() {
 }
 
 fn a_second_signal_ends_it_hard() {
-    let running = Running::start("hard");
+    let mut running = Running::start("hard");
     let mut stream = TcpStream::connect(&running.address).unwrap();
     stream
         .write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n")
         .unwrap();
-    std::thread::sleep(Duration::from_millis(100));
+    running.until("slow has begun");
     running.signal();
-    std::thread::sleep(Duration::from_millis(200));
+    // Two signals that wait to be taken are one.
+    running.until("told to stop");
     running.signal();
     let output = running.ended();
     assert_eq!(output.status.code(), Some(1));

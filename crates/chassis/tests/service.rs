@@ -12,6 +12,7 @@ use telemetry::metrics::Declaration;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    sync::Notify,
     time::{sleep, timeout},
 };
 use tower::ServiceExt;
@@ -45,6 +46,12 @@ impl Settings for SampleSettings {
 
 struct Sample;
 
+/// The one request to `/slow` has arrived, and may be answered.
+static SLOW_BEGUN: Notify = Notify::const_new();
+static SLOW_MAY_END: Notify = Notify::const_new();
+/// How long to wait for what must come about, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 impl Service for Sample {
     const INFO: ServiceInfo = ServiceInfo {
         name: "sample",
@@ -59,7 +66,8 @@ impl Service for Sample {
     async fn build(_settings: SampleSettings, host: &Host) -> anyhow::Result<App> {
         host.readiness.dependency("database").down("not there");
         let slow = async || {
-            sleep(Duration::from_millis(300)).await;
+            SLOW_BEGUN.notify_one();
+            SLOW_MAY_END.notified().await;
             "done"
         };
         let routes = Router::new()
@@ -85,6 +93,18 @@ async fn start(change: impl FnOnce(&mut Common)) -> Running {
     chassis::lifecycle::start::<Sample>(configuration, telemetry)
         .await
         .unwrap()
+}
+
+/// Waits until `condition` holds.
+async fn eventually(what: &str, condition: impl AsyncFn() -> bool) {
+    let holds = async {
+        while !condition().await {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, holds)
+        .await
+        .unwrap_or_else(|_| panic!("never: {what}"));
 }
 
 /// Status and body of one request over its own connection.
@@ -114,7 +134,8 @@ async fn what_is_in_flight_is_finished_and_nothing_new_is_taken() {
     let ready_file = directory.join("ready.json");
     let mut running = start(|common| {
         common.ready_file = Some(ready_file.clone());
-        common.shutdown.drain = Duration::from_millis(100);
+        common.shutdown.drain = Duration::from_secs(2);
+        common.shutdown.timeout = PATIENCE;
     })
     .await;
     let written: Value = serde_json::from_slice(&std::fs::read(&ready_file).unwrap()).unwrap();
@@ -125,19 +146,22 @@ async fn what_is_in_flight_is_finished_and_nothing_new_is_taken() {
     assert_eq!(report["dependencies"]["database"]["reason"], "not there");
 
     let slow = tokio::spawn(async move { ask(http, "GET /slow", "", "").await });
-    sleep(Duration::from_millis(50)).await;
+    timeout(PATIENCE, SLOW_BEGUN.notified()).await.unwrap();
     let readiness = running.host.readiness.clone();
     let stopping = tokio::spawn(async move { running.stop().await });
-    sleep(Duration::from_millis(30)).await;
+    eventually("it is told to stop", async || !readiness.is_ready()).await;
     // Draining: still answers, and says that it is going.
-    assert!(!readiness.is_ready());
     let (status, report) = get_json(http, "/readyz", "").await;
     assert_eq!((status, report["status"].as_str()), (503, Some("draining")));
     assert!(!ready_file.exists());
 
+    eventually("nothing new is taken", async || {
+        TcpStream::connect(http).await.is_err()
+    })
+    .await;
+    SLOW_MAY_END.notify_one();
     assert_eq!(slow.await.unwrap(), (200, "done".to_owned()));
     stopping.await.unwrap().unwrap();
-    assert!(TcpStream::connect(http).await.is_err());
     std::fs::remove_dir_all(directory).unwrap();
 }
 
@@ -192,16 +216,9 @@ async fn the_log_level_changes_and_goes_back_by_itself() {
     assert_eq!(put(r#"{"level": "warn"}"#).await, (200, json!({"level": "warn"})));
     let (status, shown) = put(r#"{"level": "debug", "ttl": "10m"}"#).await;
     assert_eq!((status, &shown["reverts_to"]), (200, &json!("warn")));
-    let (status, _) = put(r#"{"level": "trace", "ttl": "100ms"}"#).await;
+    let (status, _) = put(r#"{"level": "trace", "ttl": "2s"}"#).await;
     assert_eq!((status, level().await), (200, json!("trace")));
-    let reverted = async {
-        while level().await != "warn" {
-            sleep(Duration::from_millis(20)).await;
-        }
-    };
-    timeout(Duration::from_secs(5), reverted)
-        .await
-        .expect("reverts to the first level");
+    eventually("it reverts to the first level", async || level().await == "warn").await;
 
     for wrong in [
         r#"{"level": "loud"}"#,
@@ -226,13 +243,19 @@ async fn errors_say_the_request_id_and_the_trace_id() {
     );
     assert_eq!(problem["trace_id"].as_str().unwrap().len(), 32);
     assert_eq!(ask(running.http, "GET /hello", "", "").await.1, "hello");
-    let (status, metrics) = ask(running.http, "GET /metrics", "", "").await;
-    assert_eq!(status, 200);
+    let metrics = async || {
+        let (status, metrics) = ask(running.http, "GET /metrics", "", "").await;
+        assert_eq!(status, 200);
+        metrics
+    };
+    // Counted when the answer has been sent.
+    eventually("requests are counted", async || {
+        metrics().await.contains(r#"path="unmatched""#)
+    })
+    .await;
+    let metrics = metrics().await;
     assert!(metrics.contains("dependency_up{"), "{metrics}");
-    assert!(
-        metrics.contains(r#"path="unmatched""#) && !metrics.contains(r#"path="/metrics""#),
-        "{metrics}"
-    );
+    assert!(!metrics.contains(r#"path="/metrics""#), "{metrics}");
 }
 
 #[tokio::test]
@@ -244,7 +267,7 @@ async fn a_channel_reaches_the_grpc_server() {
         .header("content-type", "application/grpc")
         .body(tonic::body::Body::empty())
         .unwrap();
-    let response = timeout(Duration::from_secs(5), channel.oneshot(request))
+    let response = timeout(PATIENCE, channel.oneshot(request))
         .await
         .unwrap()
         .unwrap();

@@ -13,18 +13,25 @@ use std::{
 };
 use tokio::time::{sleep, timeout};
 
+/// How long to wait for what must come about, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a command may take here: so long that a busy machine does not look like a Redis that is away.
+const COMMAND: Duration = Duration::from_secs(3);
+
 /// A prefix of its own for each test, so that neither tests nor runs meet.
 fn settings(url: &str) -> Settings {
     let prefix = format!("test-{}-{:?}:", std::process::id(), Instant::now()).replace([' ', '{', '}'], "");
     Settings {
         prefix,
+        timeout: COMMAND,
         ..Settings::at(url)
     }
 }
 
 /// Waits until commands reach Redis: only then is a value kept where every replica sees it.
 async fn wait_for_redis(coordination: &Coordination) {
-    for _ in 0..100 {
+    let started = Instant::now();
+    while started.elapsed() < PATIENCE {
         if coordination
             .cache
             .put("probe", b"1", Duration::from_secs(5))
@@ -34,7 +41,7 @@ async fn wait_for_redis(coordination: &Coordination) {
         }
         sleep(Duration::from_millis(50)).await;
     }
-    panic!("Redis was not there within 5 s");
+    panic!("Redis was not there within {PATIENCE:?}");
 }
 
 /// Two replicas of each implementation: in process they are one and the same.
@@ -56,8 +63,9 @@ async fn implementations() -> Vec<(&'static str, Coordination, Coordination)> {
 #[tokio::test]
 async fn limits_hold_across_replicas() {
     for (name, one, other) in implementations().await {
+        // So slow that nothing is given back while the test runs.
         let quota = Quota {
-            per_second: 5.0,
+            per_second: 0.001,
             burst: 4,
         };
         let mut remaining = Vec::new();
@@ -72,7 +80,7 @@ async fn limits_hold_across_replicas() {
             panic!("{name}: not limited after the burst");
         };
         assert!(
-            retry_after > Duration::ZERO && retry_after <= Duration::from_millis(200),
+            retry_after > Duration::ZERO && retry_after <= Duration::from_secs(1000),
             "{name}: {retry_after:?}"
         );
         let allowed = one.limiter.check("test:b", quota).await;
@@ -80,14 +88,32 @@ async fn limits_hold_across_replicas() {
             matches!(allowed, Decision::Allowed { .. }),
             "{name}: keys must not share a quota"
         );
-        sleep(retry_after + Duration::from_millis(5)).await;
-        let again = one.limiter.check("test:a", quota).await;
-        assert_eq!(
-            again,
-            Decision::Allowed { remaining: 0 },
-            "{name}: the hint must be enough"
-        );
+        the_hint_is_enough(name, &one).await;
     }
+}
+
+/// Whoever is limited and comes again as told is let in.
+async fn the_hint_is_enough(name: &str, one: &Coordination) {
+    let quota = Quota {
+        per_second: 5.0,
+        burst: 1,
+    };
+    let limited = async {
+        loop {
+            // Between two requests of a busy machine more may be given back than one takes.
+            if let Decision::Limited { retry_after } = one.limiter.check("test:c", quota).await {
+                break retry_after;
+            }
+        }
+    };
+    let retry_after = timeout(PATIENCE, limited).await.expect("it is limited");
+    assert!(
+        retry_after <= Duration::from_millis(200),
+        "{name}: {retry_after:?}"
+    );
+    sleep(retry_after + Duration::from_millis(5)).await;
+    let again = one.limiter.check("test:c", quota).await;
+    assert!(matches!(again, Decision::Allowed { .. }), "{name}: {again:?}");
 }
 
 #[tokio::test]
@@ -104,10 +130,14 @@ async fn values_are_shared_until_they_expire() {
             "{name}"
         );
         assert!(
-            other.cache.put("k", b"v2", Duration::from_millis(80)).await,
+            other.cache.put("k", b"v2", Duration::from_secs(60)).await,
             "{name}"
         );
         assert_eq!(one.cache.get("k").await.as_deref(), Some(&b"v2"[..]), "{name}");
+        assert!(
+            other.cache.put("k", b"brief", Duration::from_millis(80)).await,
+            "{name}"
+        );
         sleep(Duration::from_millis(120)).await;
         assert_eq!(one.cache.get("k").await, None, "{name}: expired");
         one.cache.put("k", b"v3", Duration::from_secs(60)).await;
@@ -141,11 +171,11 @@ async fn notices_reach_every_replica_once() {
         assert!(arrived.is_some_and(|text| text.starts_with("warm")), "{name}");
         one.notices.publish("t", "last: ü").await;
         for receiver in [&mut here, &mut there] {
-            let mut last = 0;
-            while let Ok(Ok(text)) = timeout(Duration::from_millis(200), receiver.recv()).await {
-                last += usize::from(text == "last: ü");
-            }
-            assert_eq!(last, 1, "{name}");
+            let last = async { while receiver.recv().await.unwrap() != "last: ü" {} };
+            timeout(PATIENCE, last).await.expect(name);
+            // And no second time.
+            let more = timeout(Duration::from_millis(200), receiver.recv()).await;
+            assert!(more.is_err(), "{name}: {more:?}");
         }
         assert!(elsewhere.try_recv().is_err(), "{name}: topics are apart");
     }
@@ -193,32 +223,27 @@ impl Drop for Server {
     }
 }
 
+/// A port from below the range that outgoing connections and other tests are given, so that none of those takes it
+/// while Redis is away.
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
+    let first = u16::try_from(std::process::id() % 9_000).unwrap_or(0);
+    (10_000 + first..20_000)
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
         .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
 }
 
-/// Redis is away: every call answers within 100 ms, limits and values are kept here.
+/// Redis is away: one command at most waits for it in vain, limits and values are kept here.
 async fn assert_falls_back(coordination: &Coordination, how: &str) {
     let quota = Quota {
-        per_second: 1.0,
+        per_second: 0.001,
         burst: 2,
     };
     let key = format!("test:{how}");
+    let started = Instant::now();
     for expected in [true, true, false] {
-        let started = Instant::now();
         let decision = coordination.limiter.check(&key, quota).await;
-        assert!(
-            started.elapsed() < Duration::from_millis(100),
-            "{how}: {:?}",
-            started.elapsed()
-        );
         assert_eq!(matches!(decision, Decision::Allowed { .. }), expected, "{how}");
     }
-    let started = Instant::now();
     coordination
         .cache
         .put("away", b"kept", Duration::from_secs(60))
@@ -231,11 +256,7 @@ async fn assert_falls_back(coordination: &Coordination, how: &str) {
     let mut notices = coordination.notices.subscribe("t");
     coordination.notices.publish("t", "still heard here").await;
     assert_eq!(notices.recv().await.unwrap(), "still heard here", "{how}");
-    assert!(
-        started.elapsed() < Duration::from_millis(100),
-        "{how}: {:?}",
-        started.elapsed()
-    );
+    assert!(started.elapsed() < 2 * COMMAND, "{how}: {:?}", started.elapsed());
 }
 
 #[tokio::test]

@@ -36,7 +36,7 @@ async fn a_dead_collector_costs_a_counter_and_one_log_line() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    let text = tokio::time::timeout(Duration::from_secs(20), given_up)
+    let text = tokio::time::timeout(Duration::from_secs(60), given_up)
         .await
         .expect("counted");
     assert!(
@@ -51,7 +51,7 @@ async fn a_dead_collector_costs_a_counter_and_one_log_line() {
     let started = Instant::now();
     telemetry.shutdown().await;
     assert!(
-        started.elapsed() < Duration::from_secs(5),
+        started.elapsed() < Duration::from_secs(20),
         "{:?}",
         started.elapsed()
     );

@@ -4,7 +4,7 @@ use crate::{Outcome, rest_api, text};
 use e2e::{Backend, Json, Stack, stack::WORKER, wait_for};
 use http::Method;
 use serde_json::json;
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
 #[tokio::test]
 async fn a_context_from_its_creation_to_its_end() -> Outcome {

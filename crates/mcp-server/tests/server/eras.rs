@@ -1,10 +1,13 @@
 //! What clients of both eras do.
 
-use crate::support::{House, call, eventually, legacy, modern};
+use crate::support::{House, PATIENCE, call, eventually, legacy, modern, until};
 use domain::TenantId;
 use rmcp::model::{ReadResourceRequestParams, ResourceContents, ServerNotification, SubscriptionFilter};
 use serde_json::{Value, json};
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
 #[tokio::test]
 async fn both_eras_list_create_find_and_read() {
@@ -86,15 +89,14 @@ async fn registered_tools_run_with_progress_and_fail_for_the_agent() {
         );
         client.cancel().await.unwrap();
     }
-    let text = house.metrics();
-    let measured = |labels: &str| {
-        text.lines()
+    let labels = r#"method="tools/call",tool="boom",error_type="tool_error""#;
+    eventually("the failure is measured", || {
+        house
+            .metrics()
+            .lines()
             .any(|l| l.starts_with("mcp_server_operation_duration_seconds_count") && l.contains(labels))
-    };
-    assert!(
-        measured(r#"method="tools/call",tool="boom",error_type="tool_error""#),
-        "{text}"
-    );
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -111,11 +113,16 @@ async fn a_client_that_goes_away_or_cancels_ends_the_run() {
             json!({"name": "slow", "arguments": {}}),
         )
         .send();
-    assert!(
-        tokio::time::timeout(Duration::from_millis(300), gone)
-            .await
-            .is_err()
-    );
+    let rest = &house.rest;
+    let begun = |runs| {
+        eventually("the run has begun", move || {
+            rest.run_begun.load(Ordering::SeqCst) == runs
+        })
+    };
+    tokio::select! {
+        answer = gone => panic!("the run has ended: {answer:?}"),
+        () = begun(1) => {}
+    }
     eventually("the run is dropped", || {
         house.rest.run_dropped.swap(false, Ordering::SeqCst)
     })
@@ -128,7 +135,7 @@ async fn a_client_that_goes_away_or_cancels_ends_the_run() {
     )));
     let options = rmcp::service::PeerRequestOptions::no_options();
     let handle = client.send_cancellable_request(request, options).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    begun(2).await;
     handle.cancel(None).await.unwrap();
     eventually("the run is dropped", || {
         house.rest.run_dropped.load(Ordering::SeqCst)
@@ -146,27 +153,28 @@ async fn clients_of_both_eras_hear_that_their_tools_changed() {
         .listen(SubscriptionFilter::builder().tools_list_changed().build())
         .await
         .unwrap();
-    // The legacy client's own stream is opened after it has initialized.
-    tokio::time::sleep(Duration::from_millis(300)).await;
-
-    house.rest.register(TenantId::new(), "not-ours");
-    house.rest.register(house.tenant, "ours");
-    let told = tokio::time::timeout(Duration::from_secs(3), stream.next())
+    let heard = || old.service().changes.load(Ordering::SeqCst);
+    // The legacy client's own stream is opened at some time after it has initialized; then it hears.
+    let registered = AtomicUsize::new(0);
+    until("the legacy client hears", async || {
+        let n = registered.fetch_add(1, Ordering::SeqCst);
+        house.rest.register(TenantId::new(), "not-ours");
+        house.rest.register(house.tenant, &format!("ours-{n}"));
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        heard() > 0
+    })
+    .await;
+    assert!(
+        heard() <= registered.load(Ordering::SeqCst),
+        "another tenant's tools are no news"
+    );
+    let told = tokio::time::timeout(PATIENCE, stream.next())
         .await
         .unwrap()
         .unwrap();
     assert!(
         matches!(told, Some(ServerNotification::ToolListChangedNotification(_))),
         "{told:?}"
-    );
-    eventually("the legacy client hears", || {
-        old.service().changes.load(Ordering::SeqCst) > 0
-    })
-    .await;
-    assert_eq!(
-        old.service().changes.load(Ordering::SeqCst),
-        1,
-        "another tenant's tools are no news"
     );
 }
 
@@ -182,14 +190,7 @@ async fn the_catalogue_outlives_rest_api_and_catches_up() {
     assert!(status == 503 || tools(list) == 8);
     house.rest.register(house.tenant, "second");
     house.rest.serve(house.rest_address).await;
-    for _ in 0..200 {
-        let (status, list) = house.modern(&house.key, "tools/list", json!({})).await;
-        if status == 200 && tools(list) == 9 {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    panic!("the new tool never appeared");
+    house.until_tools(9).await;
 }
 
 #[tokio::test]

@@ -33,6 +33,8 @@ pub(crate) struct State {
     events: broadcast::Sender<v1::CatalogueEvent>,
     down: watch::Sender<bool>,
     pub(crate) asked_who: AtomicUsize,
+    /// How many runs of the tool that never ends have begun.
+    pub(crate) run_begun: AtomicUsize,
     pub(crate) run_dropped: AtomicBool,
     pub(crate) traceparent: Mutex<Option<String>>,
 }
@@ -60,8 +62,10 @@ fn not_found() -> Status {
 }
 
 impl Fake {
-    /// Serves on `address`, or on a free port.
+    /// Serves on a free port, from below the range that connections and other tests are given: none of those takes it
+    /// while this one is stopped.
     pub(crate) async fn start() -> (Self, SocketAddr) {
+        static TAKEN: AtomicUsize = AtomicUsize::new(0);
         let fake = Self(Arc::new(State {
             keys: Mutex::default(),
             contexts: Mutex::default(),
@@ -69,16 +73,28 @@ impl Fake {
             events: broadcast::Sender::new(64),
             down: watch::Sender::new(false),
             asked_who: AtomicUsize::new(0),
+            run_begun: AtomicUsize::new(0),
             run_dropped: AtomicBool::new(false),
             traceparent: Mutex::default(),
         }));
-        let address = fake.serve(SocketAddr::from(([127, 0, 0, 1], 0))).await;
-        (fake, address)
+        let first = std::process::id() as usize * 50;
+        loop {
+            let next = first + TAKEN.fetch_add(1, Ordering::SeqCst);
+            let port = u16::try_from(10_000 + next % 10_000).unwrap();
+            let address = SocketAddr::from(([127, 0, 0, 1], port));
+            if let Ok(listener) = tokio::net::TcpListener::bind(address).await {
+                fake.serve_on(listener);
+                return (fake, address);
+            }
+        }
     }
 
-    pub(crate) async fn serve(&self, address: SocketAddr) -> SocketAddr {
-        let listener = tokio::net::TcpListener::bind(address).await.unwrap();
-        let address = listener.local_addr().unwrap();
+    /// Serves again, where it did before.
+    pub(crate) async fn serve(&self, address: SocketAddr) {
+        self.serve_on(tokio::net::TcpListener::bind(address).await.unwrap());
+    }
+
+    fn serve_on(&self, listener: tokio::net::TcpListener) {
         self.down.send_replace(false);
         let mut down = self.down.subscribe();
         let server = tonic::transport::Server::builder()
@@ -90,7 +106,6 @@ impl Fake {
                 let _ = down.wait_for(|down| *down).await;
             });
         tokio::spawn(server);
-        address
     }
 
     /// Ends every stream and stops listening.
@@ -353,6 +368,7 @@ impl executions_server::Executions for Fake {
         let events = async_stream::stream! {
             yield Ok(progress(1.0, "half"));
             if run.tool == "slow" {
+                fake.run_begun.fetch_add(1, Ordering::SeqCst);
                 let _dropped = Dropped(fake);
                 std::future::pending::<()>().await;
             }

@@ -128,15 +128,22 @@ async fn a_session_that_says_it_is_ready_again_and_again_is_told_of_a_change_onc
     assert_eq!(stream.status(), 200);
     house.rest.register(house.tenant, "deploy");
     let mut told = String::new();
+    const NEWS: &str = "notifications/tools/list_changed";
+    let first = async {
+        while !told.contains(NEWS) {
+            let chunk = stream.chunk().await.unwrap().expect("the stream stays open");
+            told.push_str(&String::from_utf8_lossy(&chunk));
+        }
+    };
+    tokio::time::timeout(crate::support::PATIENCE, first)
+        .await
+        .expect("the change is told");
+    // And no second time.
     let quiet = std::time::Duration::from_secs(1);
     while let Ok(Ok(Some(chunk))) = tokio::time::timeout(quiet, stream.chunk()).await {
         told.push_str(&String::from_utf8_lossy(&chunk));
     }
-    assert_eq!(
-        told.matches("notifications/tools/list_changed").count(),
-        1,
-        "{told}"
-    );
+    assert_eq!(told.matches(NEWS).count(), 1, "{told}");
 }
 
 #[tokio::test]

@@ -22,6 +22,8 @@ use std::{
 };
 
 pub(crate) const ALL: &str = "contexts:read,contexts:write,tools:read,tools:execute";
+/// How long to wait for what must come about, on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) const MODERN: &str = "2026-07-28";
 pub(crate) const LEGACY: &str = "2025-11-25";
 
@@ -129,16 +131,13 @@ impl House {
         answer
     }
 
-    /// Waits until the catalogue holds that many tools of the house's tenant.
+    /// Waits until that many tools are listed for the house's tenant.
     pub(crate) async fn until_tools(&self, count: usize) {
-        for _ in 0..200 {
+        until(&format!("{count} tools"), async || {
             let (_, list) = self.modern(&self.key, "tools/list", json!({})).await;
-            if list["result"]["tools"].as_array().unwrap().len() == count {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        panic!("never {count} tools");
+            list["result"]["tools"].as_array().map(Vec::len) == Some(count)
+        })
+        .await;
     }
 
     pub(crate) fn metrics(&self) -> String {
@@ -197,11 +196,17 @@ impl ClientHandler for Listener {
 
 /// Waits until `condition` holds.
 pub(crate) async fn eventually(what: &str, condition: impl Fn() -> bool) {
-    for _ in 0..250 {
-        if condition() {
-            return;
+    until(what, async || condition()).await;
+}
+
+/// Waits until `condition`, which asks somebody, holds.
+pub(crate) async fn until(what: &str, condition: impl AsyncFn() -> bool) {
+    let holds = async {
+        while !condition().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    panic!("never: {what}");
+    };
+    tokio::time::timeout(PATIENCE, holds)
+        .await
+        .unwrap_or_else(|_| panic!("never: {what}"));
 }

@@ -67,7 +67,7 @@ pub(crate) async fn on_postgres(test: impl AsyncFnOnce(Fixture)) {
 async fn run(url: &str, test: impl AsyncFnOnce(Fixture)) -> std::thread::Result<()> {
     let settings = DatabaseSettings {
         url: url.into(),
-        acquire_timeout: Duration::from_secs(20),
+        acquire_timeout: Duration::from_secs(25),
         ..Default::default()
     };
     let store = store::connect(&settings).await.expect("the store opens");

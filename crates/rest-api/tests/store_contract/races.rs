@@ -119,7 +119,7 @@ pub(crate) async fn racing_catalogue_changes_have_their_own_revisions(f: Fixture
         }
     });
     join_all((0..20).map(create)).await;
-    let revision = tokio::time::timeout(std::time::Duration::from_secs(20), watch).await;
+    let revision = tokio::time::timeout(std::time::Duration::from_secs(60), watch).await;
     assert!(revision.expect("the watch misses none").unwrap() <= 20);
     assert_eq!(f.store.catalogue_revision().await.unwrap(), 20);
     let same = |_| {

@@ -22,7 +22,8 @@ async fn a_server_that_is_away_fails_requests_and_not_the_start() {
     let store = connect(&settings).await.unwrap();
     assert_error!(store.ping().await, StoreError::Unavailable(_));
     assert_error!(store.migrate().await, StoreError::Unavailable(_));
-    assert!(started.elapsed() < Duration::from_secs(5));
+    // Not for as long as a connection may take on the way: twice 0.3 s, on a busy machine.
+    assert!(started.elapsed() < Duration::from_secs(20));
 }
 
 #[tokio::test]

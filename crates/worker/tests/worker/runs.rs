@@ -57,7 +57,7 @@ pub(crate) fn tool(method: &str, url: impl Into<String>) -> ToolSpec {
         url: url.into(),
         headers: Default::default(),
         input_schema: Default::default(),
-        timeout_ms: 5_000,
+        timeout_ms: 60_000,
         read_only: false,
         idempotent: false,
         destructive: false,
@@ -282,7 +282,8 @@ async fn a_silent_or_broken_endpoint_leaves_open_only_what_may_not_run_twice() {
     ] {
         let silent = ToolSpec {
             idempotent: twice,
-            timeout_ms: 100,
+            // Long enough for the request to leave a busy machine.
+            timeout_ms: 1_500,
             ..tool("POST", url.as_str())
         };
         let (outcome, _open) = tokio::join!(run(silent, json!({})), accept(&listener));
@@ -314,7 +315,7 @@ async fn what_never_left_has_failed() {
     let accepting = tokio::spawn(async move { listener.accept().await.unwrap().0 });
     // The TLS handshake is never answered: the request cannot have left.
     let tls = ToolSpec {
-        timeout_ms: 200,
+        timeout_ms: 1_500,
         ..tool("POST", format!("https://{address}/"))
     };
     assert_eq!(
@@ -347,7 +348,7 @@ async fn who_leaves_closes_the_connection() {
         let mut stream = accept(&listener).await;
         running.abort();
         let closed = async { while stream.read(&mut [0; 256]).await.is_ok_and(|read| read > 0) {} };
-        tokio::time::timeout(Duration::from_secs(1), closed)
+        tokio::time::timeout(Duration::from_secs(30), closed)
             .await
             .expect("the connection is closed at once");
     }

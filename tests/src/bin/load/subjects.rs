@@ -14,7 +14,7 @@ use prost::Message;
 use proto::v1::{ListItemsRequest, contexts_client::ContextsClient};
 use reqwest::{Request, RequestBuilder};
 use serde_json::json;
-use std::{collections::BTreeMap, fs, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fs, net::SocketAddr, path::Path, sync::Arc};
 
 /// What is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
