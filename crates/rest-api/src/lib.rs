@@ -5,6 +5,7 @@
 pub mod api;
 pub mod auth;
 pub mod catalogue;
+pub mod changes;
 pub mod cli;
 mod clock;
 pub mod error;
@@ -64,7 +65,7 @@ impl chassis::Service for RestApi {
         let replica = format!("{}-{}", host_name(), uuid::Uuid::now_v7());
         watch_pool(&store, host);
         leader::export_shared_gauges(Arc::clone(&store), replica.clone(), host);
-        let api = assemble(&settings, Arc::clone(&store), replica, host)?;
+        let api = assemble(&settings, Arc::clone(&store), &coordination, replica, host)?;
         let guard = Guard {
             api: api.clone(),
             limiter: coordination.limiter,
@@ -81,12 +82,19 @@ impl chassis::Service for RestApi {
     }
 }
 
-fn assemble(settings: &Settings, store: SharedStore, replica: String, host: &Host) -> anyhow::Result<Api> {
+fn assemble(
+    settings: &Settings,
+    store: SharedStore,
+    coordination: &Coordination,
+    replica: String,
+    host: &Host,
+) -> anyhow::Result<Api> {
     let database = host.readiness.dependency("database");
     Ok(Api::new(Parts {
         verifier: Verifier::new(Arc::clone(&store), host.tasks.clone()),
         vault: Vault::open(&settings.credentials)?,
         catalogue: Catalogue::follow(Arc::clone(&store), database, host),
+        changes: changes::Changes::new(Arc::clone(&coordination.notices), &host.tasks),
         runner: Runner::connect(host, &settings.worker.url)?,
         schemas: schema::Schemas::default(),
         limits: settings.limits.clone(),

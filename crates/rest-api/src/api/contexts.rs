@@ -2,6 +2,7 @@
 
 use super::Api;
 use crate::{
+    changes::Changes,
     clock::now,
     error::{Error, Found, Result},
     metrics,
@@ -77,6 +78,11 @@ impl Api {
             .or_missing("context")
     }
 
+    /// Wakes whoever listens when a context changes.
+    pub fn context_changes(&self) -> &Changes {
+        &self.0.changes
+    }
+
     /// Contexts, last changed first.
     pub async fn list_contexts(
         &self,
@@ -98,11 +104,14 @@ impl Api {
     ) -> Result<Context> {
         caller.require(Scope::ContextsWrite)?;
         patch.check()?;
-        self.0
+        let updated = self
+            .0
             .store
             .update_context(caller.tenant_id, id, patch, if_version)
             .await
-            .or_missing("context")
+            .or_missing("context")?;
+        self.0.changes.tell(id);
+        Ok(updated)
     }
 
     /// Deletes a context and its items. Needs `contexts:write`.
@@ -117,7 +126,9 @@ impl Api {
             .store
             .delete_context(caller.tenant_id, id, if_version)
             .await
-            .or_missing("context")
+            .or_missing("context")?;
+        self.0.changes.tell(id);
+        Ok(())
     }
 
     /// Appends items. Needs `contexts:write`.
@@ -149,6 +160,7 @@ impl Api {
             .or_missing("context")?;
         if let Made::New(appended) = &made {
             metrics::CONTEXT_SIZE.record(appended.context.size_bytes as f64, []);
+            self.0.changes.tell(id);
         }
         Ok(made)
     }

@@ -36,6 +36,8 @@ pub struct Parts {
     pub vault: Vault,
     /// Tells the watchers of changed tools.
     pub catalogue: Catalogue,
+    /// Tells the watchers of changed contexts.
+    pub changes: crate::changes::Changes,
     /// Reaches the workers.
     pub runner: Runner,
     /// Compiled input schemas.

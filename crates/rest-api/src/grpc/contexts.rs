@@ -10,11 +10,19 @@ use domain::{
     ContextId,
     context::{ContextFilter, ContextPatch, NewContext, NewItem},
 };
+use futures_util::{Stream, StreamExt as _, stream::BoxStream};
 use proto::{
     convert::{PageOf, object, time},
     v1::{self, contexts_server::Contexts},
 };
-use tonic::{Request, Response, Status};
+use std::time::Duration;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+use tonic::{Request, Response, Status, metadata::MetadataMap};
+
+/// How often a watched context is looked at when nothing is heard of it: hints may be lost.
+const SWEEP: Duration = Duration::from_secs(5);
+/// The least time between two states that a watcher is told.
+const PAUSE: Duration = Duration::from_millis(100);
 
 fn items(items: Vec<v1::NewItem>) -> Answer<Vec<NewItem>> {
     items
@@ -67,6 +75,27 @@ fn patch(r: &v1::UpdateContextRequest) -> Answer<ContextPatch> {
             .map(|seconds| Some(from_now(seconds)))
             .or(cleared),
     })
+}
+
+/// A context as it stands, then as often as it changes. The caller is verified anew each time: a revoked key sees no more.
+fn states(door: Door, caller: MetadataMap, id: ContextId) -> impl Stream<Item = Result<v1::Context, Status>> {
+    async_stream::try_stream! {
+        let mut changes = door.api.context_changes().of(id);
+        let mut shown = None;
+        loop {
+            let context = door.api.get_context(&*door.caller(&caller).await?, id).await?;
+            if shown.replace(context.version) != Some(context.version) {
+                yield context.into();
+                tokio::time::sleep(PAUSE).await;
+                // What came in the meantime is seen by the next look.
+                while !matches!(changes.try_recv(), Err(TryRecvError::Empty | TryRecvError::Closed)) {}
+                continue;
+            }
+            if let Ok(Err(RecvError::Closed)) = tokio::time::timeout(SWEEP, changes.recv()).await {
+                tokio::time::sleep(SWEEP).await;
+            }
+        }
+    }
 }
 
 #[tonic::async_trait]
@@ -179,6 +208,21 @@ impl Contexts for Door {
             items: items.items.into_iter().map(Into::into).collect(),
             next_cursor: items.next_cursor.unwrap_or_default(),
         }))
+    }
+
+    type WatchStream = BoxStream<'static, Result<v1::Context, Status>>;
+
+    async fn watch(
+        &self,
+        request: Request<v1::GetContextRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let caller = self.caller(request.metadata()).await?;
+        let id: ContextId = parse("id", &request.get_ref().id)?;
+        // Whoever may not see it is told at once, and makes no listener.
+        self.api.get_context(&caller, id).await?;
+        let states = states(self.clone(), request.into_parts().0, id);
+        let until = self.shutdown.clone().cancelled_owned();
+        Ok(Response::new(states.take_until(until).boxed()))
     }
 
     async fn search(
