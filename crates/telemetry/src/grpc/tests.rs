@@ -122,7 +122,7 @@ fn the_status_comes_from_the_trailers_on_both_sides() {
         call(&mut client, "0").await;
         call(&mut client, "13").await;
         // The server ends its side of the call when its body has been read to the end.
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        testing::settle().await;
     });
     for (side, labels) in [("server", ""), ("client", "peer=\"echo\",")] {
         for code in ["OK", "INTERNAL"] {
@@ -151,7 +151,7 @@ fn one_trace_and_no_credentials_in_it() {
         async {
             let mut client = peer().await;
             assert_eq!(call(&mut client, "13").await, "req-7");
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            testing::settle().await;
         },
         job,
     ));

@@ -90,7 +90,7 @@ fn one_trace_goes_from_the_client_through_http_and_grpc_to_the_query() {
         assert_eq!(header(&response, "x-trace-id"), trace_id);
         let body = axum::body::to_bytes(response.into_body(), 1000).await.unwrap();
         assert_eq!(body, "r-1", "the peer knew the request id");
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        testing::settle().await;
     });
     let spans = testing::spans(trace_id);
     let of = |name: &str, kind| {

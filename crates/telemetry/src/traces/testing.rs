@@ -44,3 +44,11 @@ pub(crate) fn spans(trace_id: &str) -> Vec<SpanData> {
         .cloned()
         .collect()
 }
+
+/// Lets the runtime's other tasks end what they are at. By turns rather than by time: a machine that was busy for long
+/// may find a long sleep over before it has given them one.
+pub(crate) async fn settle() {
+    for _ in 0..20 {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+}
