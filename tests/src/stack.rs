@@ -157,7 +157,7 @@ fn common(name: &str, (http, grpc): (u16, u16)) -> BTreeMap<String, String> {
         ("ADMIN_TOKEN", ADMIN_TOKEN.to_owned()),
         ("SERVICE_TOKEN", SERVICE_TOKEN.to_owned()),
         ("MONITORING__LOGGING__FORMAT", "json".to_owned()),
-        ("SHUTDOWN__TIMEOUT", "10s".to_owned()),
+        ("SHUTDOWN__TIMEOUT", "30s".to_owned()),
     ];
     if name != MCP_SERVER {
         pairs.push(("GRPC__ADDRESS", format!("127.0.0.1:{grpc}")));
