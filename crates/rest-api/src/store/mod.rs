@@ -6,19 +6,24 @@
 mod cursor;
 mod error;
 mod postgres;
+mod queue;
 mod rows;
 pub mod settings;
 mod sqlite;
 mod text;
 
 pub use error::StoreError;
+pub use queue::{
+    End, FIRST_TOKEN, HeldLease, LeaseAsk, Leased, MAX_LEASED, MAX_LOST, NewExecution, QueueState, QueueStore, Reaped,
+    Renewed, Signal, Start,
+};
 pub use settings::DatabaseSettings;
 
 use domain::{
-    ApiKeyId, ContextId, ExecutionId, JsonObject, Principal, TenantId, Time, ToolId,
+    ApiKeyId, ContextId, ExecutionId, Principal, ScheduleId, TenantId, Time, ToolId,
     api_key::{ApiKey, SecretHash},
     context::{Context, ContextFilter, ContextItem, ContextPatch, NewContext, NewItem, SearchHit},
-    execution::{Execution, ExecutionStatus, Outcome},
+    execution::{Execution, ExecutionStatus},
     page::{Page, PageRequest},
     tenant::{Tenant, TenantStatus},
     tool::{Tool, ToolSpec},
@@ -106,29 +111,6 @@ pub enum CredentialsChange {
     Set(SealedCredentials),
 }
 
-/// An execution as it begins: already leased to the replica that runs it.
-#[derive(Clone, Debug)]
-pub struct NewExecution {
-    /// Chosen by the caller, since it is also the idempotency key sent to the tool's endpoint.
-    pub id: ExecutionId,
-    /// The tool.
-    pub tool_id: ToolId,
-    /// The tool's name now.
-    pub tool: String,
-    /// The key that asks for it.
-    pub key_id: ApiKeyId,
-    /// What it is called with.
-    pub arguments: JsonObject,
-    /// Whether it may be run again when its outcome is not known.
-    pub idempotent: bool,
-    /// The trace that asks for it.
-    pub trace_id: Option<String>,
-    /// Who runs it: the replica's name.
-    pub lease_owner: String,
-    /// Until when the lease holds unless it is renewed.
-    pub lease_expires_at: Time,
-}
-
 /// Which executions a listing shows.
 #[derive(Clone, Debug, Default)]
 pub struct ExecutionFilter {
@@ -138,6 +120,10 @@ pub struct ExecutionFilter {
     pub status: Option<ExecutionStatus>,
     /// Only those asked for at or after this time.
     pub created_since: Option<Time>,
+    /// Only those asked for before this time.
+    pub created_until: Option<Time>,
+    /// Only those that this schedule asked for.
+    pub schedule_id: Option<ScheduleId>,
 }
 
 /// How full the connection pool is.
@@ -155,7 +141,7 @@ pub struct PoolState {
 ///
 /// Every method may answer [`StoreError::Unavailable`]; what else it may answer stands with it.
 #[async_trait::async_trait]
-pub trait Store: Send + Sync + 'static {
+pub trait Store: QueueStore {
     /// `sqlite` or `postgresql`, as in `db.system.name`.
     fn system(&self) -> &'static str;
     /// How full the pool is.
@@ -190,6 +176,8 @@ pub trait Store: Send + Sync + 'static {
     async fn get_key(&self, tenant: TenantId, id: ApiKeyId) -> Result<ApiKey>;
     /// Revokes a key from `at` on (which may lie ahead: rotation with overlap). Revoking again never postpones.
     async fn revoke_key(&self, tenant: TenantId, id: ApiKeyId, at: Time) -> Result<ApiKey>;
+    /// How many of a tenant's keys are active.
+    async fn count_tenant_keys(&self, tenant: TenantId, now: Time) -> Result<i64>;
     /// Active keys by tenant name, for the gauge.
     async fn count_active_keys(&self, now: Time) -> Result<Vec<(String, i64)>>;
 
@@ -298,12 +286,6 @@ pub trait Store: Send + Sync + 'static {
     ) -> Result<bool>;
 
     // --- executions ---
-    /// Inserts a running execution, leased; answers its fencing token.
-    async fn begin_execution(&self, tenant: TenantId, new: &NewExecution) -> Result<i64>;
-    /// Renews a lease; [`StoreError::LeaseLost`] when the token is not the row's any more.
-    async fn renew_lease(&self, id: ExecutionId, token: i64, expires_at: Time) -> Result<()>;
-    /// Stores the outcome; [`StoreError::LeaseLost`] as above. Answers the execution as stored.
-    async fn finish_execution(&self, id: ExecutionId, token: i64, outcome: &Outcome) -> Result<Execution>;
     /// One execution.
     async fn get_execution(&self, tenant: TenantId, id: ExecutionId) -> Result<Execution>;
     /// Executions, newest first.
@@ -313,9 +295,6 @@ pub trait Store: Send + Sync + 'static {
         filter: &ExecutionFilter,
         page: &PageRequest,
     ) -> Result<Page<Execution>>;
-    /// Ends at most `limit` running executions whose lease ran out before `now`: `failed` with code `worker_lost`
-    /// where running twice is safe, else `outcome_unknown`. Answers what it ended, as (tool, status).
-    async fn reap_executions(&self, now: Time, limit: u32) -> Result<Vec<(String, ExecutionStatus)>>;
     /// Deletes at most `limit` final executions that ended before `before`.
     async fn purge_executions(&self, before: Time, limit: u32) -> Result<u64>;
     /// Deletes at most `limit` idempotency records that expired before `now`.

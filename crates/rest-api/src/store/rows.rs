@@ -3,10 +3,10 @@
 use super::{KeyOwner, Result, SealedCredentials, StoreError};
 use chrono::DateTime;
 use domain::{
-    ApiKeyId, ContextId, ExecutionId, JsonObject, Principal, TenantId, Time, ToolId,
+    ApiKeyId, ContextId, ExecutionId, JsonObject, Principal, ScheduleId, TenantId, Time, ToolId, ToolRules,
     api_key::ApiKey,
     context::{Context, ContextItem, ContextStatus},
-    execution::{Execution, ExecutionError},
+    execution::{Execution, ExecutionError, ExecutionStatus},
     tenant::{Tenant, TenantStatus},
     tool::{Tool, ToolSpec},
 };
@@ -99,6 +99,7 @@ pub(crate) struct KeyRow {
     name: String,
     prefix: String,
     scopes: String,
+    tools: Option<String>,
     created_at: i64,
     last_used_at: Option<i64>,
     expires_at: Option<i64>,
@@ -120,6 +121,7 @@ impl Row for KeyRow {
             name: self.name,
             prefix: self.prefix,
             scopes: scopes.into(),
+            tools: self.tools.as_deref().map_or_else(|| Ok(ToolRules::unlimited()), from_json)?,
             created_at: time(self.created_at)?,
             last_used_at: optional_time(self.last_used_at)?,
             expires_at: optional_time(self.expires_at)?,
@@ -146,6 +148,7 @@ impl Row for KeyOwnerRow {
             key_id: key.id,
             key_name: key.name.clone(),
             scopes: key.scopes.clone(),
+            tools: key.tools.clone(),
         };
         Ok(KeyOwner {
             principal,
@@ -241,6 +244,7 @@ pub(crate) struct ToolRow {
     read_only: bool,
     idempotent: bool,
     destructive: bool,
+    options: String,
     has_credentials: bool,
     version: i64,
     created_at: i64,
@@ -261,6 +265,7 @@ impl Row for ToolRow {
             read_only: self.read_only,
             idempotent: self.idempotent,
             destructive: self.destructive,
+            options: from_json(&self.options)?,
         };
         Ok(Tool {
             id: ToolId(self.id),
@@ -304,6 +309,14 @@ pub(crate) struct ExecutionRow {
     error_code: Option<String>,
     error_message: Option<String>,
     attempts: i32,
+    priority: i32,
+    run_at: Option<i64>,
+    deadline: Option<i64>,
+    cancel_requested: bool,
+    progress: Option<String>,
+    schedule_id: Option<Uuid>,
+    digest: String,
+    approved_by: Option<Uuid>,
     trace_id: Option<String>,
     created_at: i64,
     started_at: Option<i64>,
@@ -313,6 +326,7 @@ pub(crate) struct ExecutionRow {
 impl Row for ExecutionRow {
     type Entity = Execution;
     fn read(self) -> Result<Execution> {
+        let status = from_word::<ExecutionStatus>(&self.status)?;
         let error = self.error_code.map(|code| ExecutionError {
             code,
             message: self.error_message.unwrap_or_default(),
@@ -323,11 +337,19 @@ impl Row for ExecutionRow {
             tool_id: self.tool_id.map(ToolId),
             tool: self.tool,
             key_id: ApiKeyId(self.key_id),
-            status: from_word(&self.status)?,
+            status,
             arguments: from_json::<JsonObject>(&self.arguments)?,
             result: self.result.as_deref().map(from_json).transpose()?,
             error,
             attempts: self.attempts,
+            priority: self.priority,
+            run_at: optional_time(self.run_at.filter(|_| status == ExecutionStatus::Queued))?,
+            deadline: optional_time(self.deadline)?,
+            cancel_requested: self.cancel_requested,
+            progress: self.progress,
+            schedule_id: self.schedule_id.map(ScheduleId),
+            digest: self.digest,
+            approved_by: self.approved_by.map(ApiKeyId),
             trace_id: self.trace_id,
             created_at: time(self.created_at)?,
             started_at: optional_time(self.started_at)?,

@@ -4,7 +4,7 @@ use super::{SqlStore, Statement};
 use crate::store::{
     KeyOwner, Result,
     cursor::{Listing, NEWEST, page},
-    rows::{KeyOwnerRow, KeyRow, Row as _, micros, read_all, read_found},
+    rows::{KeyOwnerRow, KeyRow, Row as _, json, micros, read_all, read_found},
 };
 use domain::{
     ApiKeyId, TenantId, Time,
@@ -14,14 +14,14 @@ use domain::{
 
 macro_rules! columns {
     () => {
-        "k.id, k.tenant_id, k.name, k.prefix, k.scopes, k.created_at, k.last_used_at, k.expires_at, k.revoked_at"
+        "k.id, k.tenant_id, k.name, k.prefix, k.scopes, k.tools, k.created_at, k.last_used_at, k.expires_at, k.revoked_at"
     };
 }
 
 const INSERT: Statement = Statement::new(
     "api_keys.insert",
-    "INSERT INTO api_keys (id, tenant_id, name, prefix, hash, scopes, created_at, last_used_at, expires_at, revoked_at)
-     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+    "INSERT INTO api_keys (id, tenant_id, name, prefix, hash, scopes, tools, created_at, last_used_at, expires_at,
+     revoked_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
 );
 const OWNER: Statement = Statement::new(
     "api_keys.owner",
@@ -59,7 +59,12 @@ const REVOKE: Statement = Statement::new(
     "UPDATE api_keys
      SET revoked_at = CASE WHEN revoked_at IS NULL OR revoked_at > $3 THEN $3 ELSE revoked_at END
      WHERE id = $1 AND tenant_id = $2
-     RETURNING id, tenant_id, name, prefix, scopes, created_at, last_used_at, expires_at, revoked_at",
+     RETURNING id, tenant_id, name, prefix, scopes, tools, created_at, last_used_at, expires_at, revoked_at",
+);
+const COUNT_OF_TENANT: Statement = Statement::new(
+    "api_keys.count_of_tenant",
+    "SELECT COUNT(*) FROM api_keys WHERE tenant_id = $1
+     AND (expires_at IS NULL OR expires_at > $2) AND (revoked_at IS NULL OR revoked_at > $2)",
 );
 const COUNT_ACTIVE: Statement = Statement::new(
     "api_keys.count_active",
@@ -77,6 +82,7 @@ pub(super) async fn create(store: &SqlStore, key: &ApiKey, hash: &SecretHash) ->
     let call = call
         .bind(hash.0.to_vec())
         .bind(key.scopes.to_string())
+        .bind(key.tools.rules().map(|rules| json(&rules)).transpose()?)
         .bind(micros(key.created_at));
     let call = call
         .bind(key.last_used_at.map(micros))
@@ -120,6 +126,12 @@ pub(super) async fn get(store: &SqlStore, tenant: TenantId, id: ApiKeyId) -> Res
 pub(super) async fn revoke(store: &SqlStore, tenant: TenantId, id: ApiKeyId, at: Time) -> Result<ApiKey> {
     let call = REVOKE.bind(id.0).bind(tenant.0).bind(micros(at));
     read_found(call.first::<KeyRow>(&store.write).await?)
+}
+
+pub(super) async fn count_of_tenant(store: &SqlStore, tenant: TenantId, now: Time) -> Result<i64> {
+    let call = COUNT_OF_TENANT.bind(tenant.0).bind(micros(now));
+    let row = call.first::<(i64,)>(&store.read).await?;
+    Ok(row.map_or(0, |(count,)| count))
 }
 
 pub(super) async fn count_active(store: &SqlStore, now: Time) -> Result<Vec<(String, i64)>> {

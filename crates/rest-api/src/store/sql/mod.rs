@@ -8,6 +8,7 @@ mod executions;
 mod items;
 mod keys;
 mod leases;
+mod queue;
 mod search;
 mod statement;
 mod store;

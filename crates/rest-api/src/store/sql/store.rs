@@ -7,13 +7,13 @@ use super::{
 };
 use crate::store::{
     Append, Appended, CatalogueChanges, Contents, CredentialsChange, ExecutionFilter, Idempotency, KeyOwner,
-    Made, NewExecution, PoolState, Result, SealedCredentials, Store,
+    Made, PoolState, Result, SealedCredentials, Store,
 };
 use domain::{
     ApiKeyId, ContextId, ExecutionId, TenantId, Time, ToolId,
     api_key::{ApiKey, SecretHash},
     context::{Context, ContextFilter, ContextPatch, NewContext, NewItem, SearchHit},
-    execution::{Execution, ExecutionStatus, Outcome},
+    execution::Execution,
     page::{Page, PageRequest},
     tenant::{Tenant, TenantStatus},
     tool::{Tool, ToolSpec},
@@ -84,6 +84,10 @@ impl Store for SqlStore {
 
     async fn revoke_key(&self, tenant: TenantId, id: ApiKeyId, at: Time) -> Result<ApiKey> {
         keys::revoke(self, tenant, id, at).await
+    }
+
+    async fn count_tenant_keys(&self, tenant: TenantId, now: Time) -> Result<i64> {
+        keys::count_of_tenant(self, tenant, now).await
     }
 
     async fn count_active_keys(&self, now: Time) -> Result<Vec<(String, i64)>> {
@@ -225,18 +229,6 @@ impl Store for SqlStore {
         tools::rekey(self, id, old, new).await
     }
 
-    async fn begin_execution(&self, tenant: TenantId, new: &NewExecution) -> Result<i64> {
-        executions::begin(self, tenant, new).await
-    }
-
-    async fn renew_lease(&self, id: ExecutionId, token: i64, expires_at: Time) -> Result<()> {
-        executions::renew(self, id, token, expires_at).await
-    }
-
-    async fn finish_execution(&self, id: ExecutionId, token: i64, outcome: &Outcome) -> Result<Execution> {
-        executions::finish(self, id, token, outcome).await
-    }
-
     async fn get_execution(&self, tenant: TenantId, id: ExecutionId) -> Result<Execution> {
         executions::get(self, tenant, id).await
     }
@@ -248,10 +240,6 @@ impl Store for SqlStore {
         page: &PageRequest,
     ) -> Result<Page<Execution>> {
         executions::list(self, tenant, filter, page).await
-    }
-
-    async fn reap_executions(&self, now: Time, limit: u32) -> Result<Vec<(String, ExecutionStatus)>> {
-        retrying(|| executions::reap(self, now, limit)).await
     }
 
     async fn purge_executions(&self, before: Time, limit: u32) -> Result<u64> {

@@ -22,7 +22,7 @@ const REMOVALS_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 macro_rules! columns {
     () => {
         "id, tenant_id, name, description, method, url, headers, input_schema, timeout_ms, read_only, idempotent, \
-         destructive, credentials_key_id IS NOT NULL AS has_credentials, version, created_at, updated_at"
+         destructive, options, credentials_key_id IS NOT NULL AS has_credentials, version, created_at, updated_at"
     };
 }
 
@@ -35,8 +35,8 @@ const INSERT: Statement = Statement::new(
     "tools.insert",
     concat!(
         "INSERT INTO tools (id, tenant_id, created_at, updated_at, version, revision, name, description, method, url,
-         headers, input_schema, timeout_ms, read_only, idempotent, destructive, credentials_key_id, credentials)
-         VALUES ($1, $2, $3, $3, 1, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) RETURNING ", columns!()
+         headers, input_schema, timeout_ms, read_only, idempotent, destructive, options, credentials_key_id, credentials)
+         VALUES ($1, $2, $3, $3, 1, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17) RETURNING ", columns!()
     ),
 );
 const UPDATE: Statement = Statement::new(
@@ -44,8 +44,8 @@ const UPDATE: Statement = Statement::new(
     concat!(
         "UPDATE tools SET updated_at = $2, version = version + 1, revision = $3, description = $5, method = $6,
          url = $7, headers = $8, input_schema = $9, timeout_ms = $10, read_only = $11, idempotent = $12,
-         destructive = $13, credentials_key_id = CASE WHEN $16 THEN credentials_key_id ELSE $14 END,
-         credentials = CASE WHEN $16 THEN credentials ELSE $15 END
+         destructive = $13, options = $14, credentials_key_id = CASE WHEN $17 THEN credentials_key_id ELSE $15 END,
+         credentials = CASE WHEN $17 THEN credentials ELSE $16 END
          WHERE tenant_id = $1 AND name = $4 RETURNING ", columns!()
     ),
 );
@@ -141,6 +141,7 @@ pub(super) async fn create(
         .bind(spec.idempotent);
     let call = call
         .bind(spec.destructive)
+        .bind(json(&spec.options)?)
         .bind(credentials.map(|c| c.key_id.clone()));
     let call = call.bind(credentials.map(|c| c.sealed.clone()));
     let tool = read_found(call.first::<ToolRow>(&mut *tx).await?)?;
@@ -177,7 +178,8 @@ pub(super) async fn update(
     let call = call
         .bind(spec.read_only)
         .bind(spec.idempotent)
-        .bind(spec.destructive);
+        .bind(spec.destructive)
+        .bind(json(&spec.options)?);
     let call = call
         .bind(set.map(|c| c.key_id.clone()))
         .bind(set.map(|c| c.sealed.clone()));
