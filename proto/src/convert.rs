@@ -377,6 +377,7 @@ impl From<execution::Execution> for v1::Execution {
             cancel_requested: e.cancel_requested,
             digest: e.digest,
             selected: false,
+            not_selected: None,
             max_result_bytes: None,
             arguments_json: object_text(&e.arguments),
             run_at: e.run_at.map(timestamp),

@@ -10,7 +10,9 @@ use crate::{
 use anyhow::{Context as _, bail};
 use chassis::settings::Configuration;
 use clap::{Parser, Subcommand};
-use domain::{ApiKeyId, Scopes, api_key::ApiKey, page::PageRequest, tenant, tenant::TenantStatus};
+use domain::{
+    ApiKeyId, Scopes, ToolRule, ToolRules, api_key::ApiKey, page::PageRequest, tenant, tenant::TenantStatus,
+};
 use serde_json::json;
 use std::{process::ExitCode, time::Duration};
 
@@ -75,6 +77,9 @@ enum Keys {
         /// Separated by commas, or 'all'.
         #[arg(long, value_parser = scopes)]
         scopes: Scopes,
+        /// The tools that it may see and call, e.g. 'github_*'; may be given several times. All, unless given.
+        #[arg(long, value_name = "PATTERN", num_args = 1..)]
+        tools: Vec<String>,
         /// Refused after this time, e.g. 90d.
         #[arg(long, value_parser = humantime::parse_duration)]
         expires_in: Option<Duration>,
@@ -174,6 +179,7 @@ async fn keys(store: &SharedStore, command: Keys) -> anyhow::Result<()> {
             tenant,
             name,
             scopes,
+            tools,
             expires_in,
             json,
         } => {
@@ -181,6 +187,7 @@ async fn keys(store: &SharedStore, command: Keys) -> anyhow::Result<()> {
             let issued = NewKey {
                 name,
                 scopes,
+                tools: patterns(tools)?,
                 expires_at,
             }
             .issue(owner(store, &tenant).await?)?;
@@ -190,7 +197,7 @@ async fn keys(store: &SharedStore, command: Keys) -> anyhow::Result<()> {
                 let key = &issued.key;
                 println!(
                     "{}",
-                    json!({"id": key.id, "tenant": tenant, "name": key.name, "scopes": key.scopes, "expires_at": key.expires_at, "secret": secret})
+                    json!({"id": key.id, "tenant": tenant, "name": key.name, "scopes": key.scopes, "tools": key.tools, "expires_at": key.expires_at, "secret": secret})
                 );
             } else {
                 show(&issued.key);
@@ -217,6 +224,18 @@ async fn keys(store: &SharedStore, command: Keys) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Rules without schemas; none at all: no limit.
+fn patterns(tools: Vec<String>) -> anyhow::Result<ToolRules> {
+    if tools.is_empty() {
+        return Ok(ToolRules::unlimited());
+    }
+    let rule = |tools| ToolRule {
+        tools,
+        arguments: None,
+    };
+    Ok(ToolRules::limited(tools.into_iter().map(rule).collect())?)
+}
+
 async fn owner(store: &SharedStore, tenant: &str) -> anyhow::Result<domain::TenantId> {
     let found = store.tenant_by_name(tenant).await;
     Ok(found
@@ -226,9 +245,18 @@ async fn owner(store: &SharedStore, tenant: &str) -> anyhow::Result<domain::Tena
 
 fn show(key: &ApiKey) {
     let state = if key.is_active(now()) { "active" } else { "refused" };
+    let tools: Vec<_> = key.tools.rules().map_or_else(
+        || vec!["*"],
+        |rules| rules.iter().map(|rule| rule.tools.as_str()).collect(),
+    );
     println!(
-        "{}  {}…  {:<7}  {}  [{}]",
-        key.id, key.prefix, state, key.name, key.scopes
+        "{}  {}…  {:<7}  {}  [{}]  {}",
+        key.id,
+        key.prefix,
+        state,
+        key.name,
+        key.scopes,
+        tools.join(",")
     );
 }
 

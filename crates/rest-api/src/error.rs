@@ -27,6 +27,20 @@ pub enum Error {
     /// The arguments do not fit the tool's schema.
     #[error("the arguments do not fit the tool's schema: {0}")]
     Arguments(String),
+    /// The key's rules let it call the tool, but not with these arguments.
+    #[error("this key may not call the tool with these arguments: {0}")]
+    ArgumentsNotAllowed(String),
+    /// The key is limited to some tools, and this concerns more of them.
+    #[error("this key is limited to some tools, and this goes beyond them")]
+    ToolRulesExceeded,
+    /// There are as many as there may be.
+    #[error("there are {limit} {what} already, which is the limit")]
+    TooMany {
+        /// What there are.
+        what: &'static str,
+        /// How many there may be.
+        limit: u64,
+    },
     /// No such thing for this tenant.
     #[error("no such {0}")]
     NotFound(&'static str),
@@ -134,6 +148,9 @@ impl Error {
             Self::MissingScope(_) => "missing_scope",
             Self::Invalid(_) => "invalid_argument",
             Self::Arguments(_) => "invalid_arguments",
+            Self::ArgumentsNotAllowed(_) => "arguments_not_allowed",
+            Self::ToolRulesExceeded => "tool_rules_exceeded",
+            Self::TooMany { .. } => "limit_reached",
             Self::NotFound(_) => "not_found",
             Self::Conflict(_) => "already_exists",
             Self::VersionMismatch { .. } => "version_mismatch",
@@ -150,7 +167,10 @@ impl Error {
     fn statuses(&self) -> (StatusCode, Code) {
         match self {
             Self::Unauthenticated(_) => (StatusCode::UNAUTHORIZED, Code::Unauthenticated),
-            Self::MissingScope(_) => (StatusCode::FORBIDDEN, Code::PermissionDenied),
+            Self::MissingScope(_) | Self::ArgumentsNotAllowed(_) | Self::ToolRulesExceeded => {
+                (StatusCode::FORBIDDEN, Code::PermissionDenied)
+            }
+            Self::TooMany { .. } => (StatusCode::CONFLICT, Code::ResourceExhausted),
             Self::Invalid(_) | Self::Arguments(_) => (StatusCode::BAD_REQUEST, Code::InvalidArgument),
             Self::NotFound(_) => (StatusCode::NOT_FOUND, Code::NotFound),
             Self::Conflict(_) => (StatusCode::CONFLICT, Code::AlreadyExists),

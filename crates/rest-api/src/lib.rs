@@ -15,6 +15,7 @@ mod leader;
 pub mod metrics;
 pub mod runner;
 pub mod schema;
+pub mod selection;
 pub mod settings;
 pub mod store;
 pub mod vault;
@@ -97,6 +98,7 @@ fn assemble(
         changes: changes::Changes::new(Arc::clone(&coordination.notices), &host.tasks),
         runner: Runner::connect(host, &settings.worker.url)?,
         schemas: schema::Schemas::default(),
+        selections: selection::Selections::default(),
         limits: settings.limits.clone(),
         retention: settings.retention.clone(),
         tasks: host.tasks.clone(),

@@ -63,6 +63,10 @@ pub struct Limits {
     /// One page of items.
     #[serde(with = "chassis::settings::size")]
     pub page_bytes: usize,
+    /// How many keys of one tenant may be active at once.
+    pub keys_per_tenant: u32,
+    /// How many schedules one tenant may have.
+    pub schedules_per_tenant: u32,
 }
 
 /// How long things are kept.
@@ -92,6 +96,8 @@ impl Default for Limits {
             context_bytes: 64 << 20,
             arguments_bytes: 256 << 10,
             page_bytes: 2 << 20,
+            keys_per_tenant: 1000,
+            schedules_per_tenant: 1000,
         }
     }
 }

@@ -4,7 +4,7 @@ use super::Api;
 use crate::clock::now;
 use crate::error::{Error, Found, Result};
 use domain::{
-    ApiKeyId, Invalid, Principal, Scope, Scopes, TenantId, Time,
+    ApiKeyId, Invalid, Principal, Scope, Scopes, TenantId, Time, ToolRules,
     api_key::{ApiKey, Secret, check_name},
     page::{Page, PageRequest},
     principal::MissingScope,
@@ -21,6 +21,8 @@ pub struct NewKey {
     pub name: String,
     /// What it may do.
     pub scopes: Scopes,
+    /// Which tools it may see and call, and with which arguments.
+    pub tools: ToolRules,
     /// From when on it is refused.
     pub expires_at: Option<Time>,
 }
@@ -58,6 +60,7 @@ impl NewKey {
             name: self.name,
             prefix: secret.shown().to_owned(),
             scopes: self.scopes,
+            tools: self.tools,
             created_at,
             last_used_at: None,
             expires_at: self.expires_at,
@@ -68,12 +71,17 @@ impl NewKey {
 }
 
 impl Api {
-    /// Makes a key. Needs `keys:manage`, and every scope that the new key gets: nobody hands out what he has not.
+    /// Makes a key. Needs `keys:manage`, and every scope and tool that the new key gets: nobody hands out what he has
+    /// not.
     pub async fn create_key(&self, caller: &Principal, new: NewKey) -> Result<IssuedKey> {
+        self.check_number_of_keys(caller.tenant_id).await?;
+        self.make_key(caller, new).await
+    }
+
+    async fn make_key(&self, caller: &Principal, new: NewKey) -> Result<IssuedKey> {
         caller.require(Scope::KeysManage)?;
-        if let Some(missing) = new.scopes.iter().find(|scope| !caller.scopes.contains(*scope)) {
-            return Err(Error::MissingScope(MissingScope(missing)));
-        }
+        covers(caller, &new.scopes, &new.tools)?;
+        self.0.schemas.check_rules(&new.tools)?;
         let issued = new.issue(caller.tenant_id)?;
         self.0
             .store
@@ -99,9 +107,23 @@ impl Api {
             .or_missing("API key")
     }
 
-    /// Revokes a key: within a second it works nowhere any more.
+    /// Keys that are made at the same moment may pass the limit by their number: it is there against many, not against
+    /// one too many.
+    async fn check_number_of_keys(&self, tenant: TenantId) -> Result<()> {
+        let limit = self.0.limits.keys_per_tenant;
+        if self.0.store.count_tenant_keys(tenant, now()).await? < i64::from(limit) {
+            return Ok(());
+        }
+        Err(Error::TooMany {
+            what: "active API keys",
+            limit: limit.into(),
+        })
+    }
+
+    /// Revokes a key: within a second it works nowhere any more. Needs its scopes and tools, too.
     pub async fn revoke_key(&self, caller: &Principal, id: ApiKeyId) -> Result<ApiKey> {
-        caller.require(Scope::KeysManage)?;
+        let key = self.get_key(caller, id).await?;
+        covers(caller, &key.scopes, &key.tools)?;
         let key = self
             .0
             .store
@@ -113,7 +135,7 @@ impl Api {
         Ok(key)
     }
 
-    /// Makes a key with the same name, scopes and time of expiry, and lets the old one work for `overlap` more.
+    /// Makes a key with the same name, scopes, tools and time of expiry, and lets the old one work for `overlap` more.
     pub async fn rotate_key(&self, caller: &Principal, id: ApiKeyId, overlap: Duration) -> Result<IssuedKey> {
         let old = self.get_key(caller, id).await?;
         if overlap > MAX_OVERLAP {
@@ -122,12 +144,16 @@ impl Api {
         if !old.is_active(now()) {
             return Err(Invalid::new("id", "a key that is neither revoked nor expired").into());
         }
+        if !overlap.is_zero() {
+            self.check_number_of_keys(caller.tenant_id).await?;
+        }
         let new = NewKey {
             name: old.name,
             scopes: old.scopes,
+            tools: old.tools,
             expires_at: old.expires_at,
         };
-        let issued = self.create_key(caller, new).await?;
+        let issued = self.make_key(caller, new).await?;
         self.0
             .store
             .revoke_key(caller.tenant_id, id, now() + overlap)
@@ -137,4 +163,15 @@ impl Api {
         tracing::info!(key_id = %id, successor = %issued.key.id, ?overlap, "API key rotated");
         Ok(issued)
     }
+}
+
+/// Nobody has a say over a key that may do more than his own.
+fn covers(caller: &Principal, scopes: &Scopes, tools: &ToolRules) -> Result<()> {
+    if let Some(missing) = scopes.iter().find(|scope| !caller.scopes.contains(*scope)) {
+        return Err(Error::MissingScope(MissingScope(missing)));
+    }
+    if !tools.within(&caller.tools) {
+        return Err(Error::ToolRulesExceeded);
+    }
+    Ok(())
 }

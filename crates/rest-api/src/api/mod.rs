@@ -8,19 +8,21 @@ mod maintenance;
 mod tools;
 
 pub use contexts::{ItemsPage, Search};
-pub use executions::{RunEvent, Waiting};
+pub use executions::{Ask, HandedBatch, HandedRun, ResultPart, RunEvent, View, Waiting};
 pub use keys::{IssuedKey, NewKey};
 pub use tools::{NewTool, ToolChange};
 
 use crate::{
     auth::Verifier,
     catalogue::Catalogue,
+    queue::{Backlog, Hub},
     runner::Runner,
-    settings::{Limits, Retention},
+    settings::{Limits, Queue, Retention},
     store::SharedStore,
     vault::Vault,
 };
 use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
 
 /// The use cases over what they need. Cheap to clone.
 #[derive(Clone)]
@@ -38,16 +40,26 @@ pub struct Parts {
     pub catalogue: Catalogue,
     /// Tells the watchers of changed contexts.
     pub changes: crate::changes::Changes,
+    /// Tells who waits for executions.
+    pub hub: Hub,
+    /// Bounds what waits.
+    pub backlog: Backlog,
+    /// How executions are queued.
+    pub queue: Queue,
     /// Reaches the workers.
     pub runner: Runner,
     /// Compiled input schemas.
     pub schemas: crate::schema::Schemas,
+    /// Compiled selections of results.
+    pub selections: crate::selection::Selections,
     /// What a caller may send.
     pub limits: Limits,
     /// How long things are kept.
     pub retention: Retention,
     /// Runs what must outlive its request.
     pub tasks: chassis::Tasks,
+    /// The service stops: what waits for long ends.
+    pub shutdown: CancellationToken,
     /// This replica's name, in leases.
     pub replica: String,
 }
@@ -66,6 +78,21 @@ impl Api {
     /// Tells of changed tools.
     pub fn catalogue(&self) -> &Catalogue {
         &self.0.catalogue
+    }
+
+    /// Tells who waits for executions.
+    pub(crate) fn hub(&self) -> &Hub {
+        &self.0.hub
+    }
+
+    /// Where what must outlive its request runs.
+    pub(crate) fn tasks(&self) -> &chassis::Tasks {
+        &self.0.tasks
+    }
+
+    /// The service stops.
+    pub(crate) fn shutdown(&self) -> &CancellationToken {
+        &self.0.shutdown
     }
 
     /// What a caller may send.

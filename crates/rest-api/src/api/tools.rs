@@ -6,7 +6,7 @@ use crate::{
     store::{CatalogueChanges, CredentialsChange},
 };
 use domain::{
-    Principal, Scope,
+    JsonObject, Principal, Scope,
     page::{Page, PageRequest},
     principal::MissingScope,
     tool::{Credentials, Tool, ToolSpec},
@@ -34,6 +34,9 @@ impl Api {
     /// Registers a tool. Needs `tools:manage`.
     pub async fn create_tool(&self, caller: &Principal, new: NewTool) -> Result<Tool> {
         caller.require(Scope::ToolsManage)?;
+        if !caller.tools.allow(&new.spec.name) {
+            return Err(Error::ToolRulesExceeded);
+        }
         self.check_spec(&new.spec)?;
         let sealed = new.credentials.map(|c| self.seal(&c)).transpose()?;
         let tool = self
@@ -50,6 +53,7 @@ impl Api {
     /// One tool. Needs `tools:read` or `tools:execute`, as the listing.
     pub async fn get_tool(&self, caller: &Principal, name: &str) -> Result<Tool> {
         require_catalogue(caller)?;
+        require_visible(caller, name, "tool")?;
         self.0
             .store
             .get_tool(caller.tenant_id, name)
@@ -57,10 +61,18 @@ impl Api {
             .or_missing("tool")
     }
 
-    /// The tenant's tools, by name.
+    /// The tenant's tools that the caller may see, by name. A page may hold fewer than were asked for, and yet not be
+    /// the last one.
     pub async fn list_tools(&self, caller: &Principal, page: &PageRequest) -> Result<Page<Tool>> {
         require_catalogue(caller)?;
-        Ok(self.0.store.list_tools(caller.tenant_id, page).await?)
+        let mut tools = self.0.store.list_tools(caller.tenant_id, page).await?;
+        tools.items.retain(|tool| caller.tools.allow(&tool.spec.name));
+        Ok(tools)
+    }
+
+    /// Holds a call to the caller's rules: see [`Schemas::permit`](crate::schema::Schemas::permit).
+    pub(crate) fn permit(&self, caller: &Principal, tool: &Tool, arguments: &JsonObject) -> Result<()> {
+        self.0.schemas.permit(caller, &tool.spec.name, arguments)
     }
 
     /// Replaces a tool's spec. Needs `tools:manage`.
@@ -71,6 +83,7 @@ impl Api {
         if_version: Option<i64>,
     ) -> Result<Tool> {
         caller.require(Scope::ToolsManage)?;
+        require_visible(caller, &change.spec.name, "tool")?;
         self.check_spec(&change.spec)?;
         let credentials = match change.credentials {
             None => CredentialsChange::Keep,
@@ -91,6 +104,7 @@ impl Api {
     /// Removes a tool; its executions stay. Needs `tools:manage`.
     pub async fn delete_tool(&self, caller: &Principal, name: &str) -> Result<()> {
         caller.require(Scope::ToolsManage)?;
+        require_visible(caller, name, "tool")?;
         self.0
             .store
             .delete_tool(caller.tenant_id, name)
@@ -109,6 +123,9 @@ impl Api {
     fn check_spec(&self, spec: &ToolSpec) -> Result<()> {
         spec.check()?;
         self.0.schemas.check(&spec.input_schema)?;
+        if let Some(selection) = &spec.options.selection {
+            self.0.selections.check(selection)?;
+        }
         Ok(())
     }
 
@@ -124,5 +141,14 @@ pub(super) fn require_catalogue(caller: &Principal) -> Result<()> {
         Ok(())
     } else {
         Err(Error::MissingScope(MissingScope(Scope::ToolsRead)))
+    }
+}
+
+/// What concerns a tool that the caller's rules do not name is not there for him.
+pub(super) fn require_visible(caller: &Principal, tool: &str, what: &'static str) -> Result<()> {
+    if caller.tools.allow(tool) {
+        Ok(())
+    } else {
+        Err(Error::NotFound(what))
     }
 }

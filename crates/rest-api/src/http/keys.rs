@@ -1,13 +1,16 @@
 //! `/keys`.
 
 use super::{Answer, Caller, Json, Listing, PageQuery, Path, Query, Span};
-use crate::api::{Api, IssuedKey, NewKey};
+use crate::{
+    api::{Api, IssuedKey, NewKey},
+    error::Result,
+};
 use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
 use chrono::{DateTime, Utc};
-use domain::{ApiKeyId, Scopes, api_key::ApiKey};
+use domain::{ApiKeyId, Scopes, ToolRule, ToolRules, api_key::ApiKey};
 use http::{StatusCode, header::LOCATION};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -32,6 +35,9 @@ struct KeyView {
     prefix: String,
     #[schema(value_type = Vec<String>, example = json!(["contexts:read"]))]
     scopes: Scopes,
+    /// The tools that it may see and call; `null`: all.
+    #[schema(value_type = Option<Vec<RuleInput>>)]
+    tools: ToolRules,
     created_at: DateTime<Utc>,
     /// To the minute.
     last_used_at: Option<DateTime<Utc>>,
@@ -47,6 +53,7 @@ impl From<ApiKey> for KeyView {
             name: k.name,
             prefix: k.prefix,
             scopes: k.scopes,
+            tools: k.tools,
             created_at: k.created_at,
             last_used_at: k.last_used_at,
             expires_at: k.expires_at,
@@ -88,13 +95,40 @@ struct KeyInput {
     /// At most those of the key that asks.
     #[schema(value_type = Vec<String>, example = json!(["contexts:read", "tools:execute"]))]
     scopes: Scopes,
+    /// The tools that it may see and call, at most those of the key that asks. Left out: all.
+    #[schema(value_type = Option<Vec<RuleInput>>)]
+    tools: Option<Vec<ToolRule>>,
     /// Refused after this time.
     expires_in: Option<Span>,
 }
 
+/// These tools, with these arguments.
+#[derive(ToSchema)]
+#[schema(as = ToolRule)]
+#[expect(
+    dead_code,
+    reason = "describes domain::ToolRule, which knows nothing of OpenAPI"
+)]
+struct RuleInput {
+    /// A tool's name; `*` stands for any characters.
+    #[schema(example = "github_*")]
+    tools: String,
+    /// A JSON Schema that the arguments must meet. Left out: any that the tool takes.
+    #[schema(value_type = Option<Object>)]
+    arguments: Option<domain::JsonObject>,
+}
+
+fn rules(tools: Option<Vec<ToolRule>>) -> Result<ToolRules> {
+    match tools {
+        Some(rules) => Ok(ToolRules::limited(rules)?),
+        None => Ok(ToolRules::unlimited()),
+    }
+}
+
 /// Makes an API key.
 #[utoipa::path(post, path = "/keys", tag = "keys", request_body = KeyInput,
-    responses((status = 201, body = IssuedView), (status = 403, description = "A scope that the asking key does not have")))]
+    responses((status = 201, body = IssuedView), (status = 403, description = "A scope or a tool that the asking key does not have"),
+        (status = 409, description = "The tenant has as many active keys as it may have")))]
 async fn create(
     State(api): State<Api>,
     Caller(caller): Caller,
@@ -103,6 +137,7 @@ async fn create(
     let new = NewKey {
         name: input.name,
         scopes: input.scopes,
+        tools: rules(input.tools)?,
         expires_at: input.expires_in.map(Span::ahead),
     };
     Ok(issued(api.create_key(&caller, new).await?))

@@ -14,7 +14,7 @@ use axum::{
 use chrono::{DateTime, Utc};
 use domain::{
     JsonObject,
-    tool::{Credentials, DEFAULT_TIMEOUT_MS, Method, Tool, ToolSpec},
+    tool::{Credentials, DEFAULT_TIMEOUT_MS, Method, Tool, ToolOptions, ToolSpec},
 };
 use http::{StatusCode, header::LOCATION};
 use serde::{Deserialize, Serialize};
@@ -47,6 +47,9 @@ struct ToolView {
     read_only: bool,
     idempotent: bool,
     destructive: bool,
+    #[serde(flatten)]
+    #[schema(value_type = OptionsInput)]
+    options: ToolOptions,
     has_credentials: bool,
     /// Grows with every change; also the `ETag`.
     version: i64,
@@ -68,6 +71,7 @@ impl From<Tool> for ToolView {
             timeout_ms: t.spec.timeout_ms,
             read_only: t.spec.read_only,
             destructive: t.spec.destructive,
+            options: t.spec.options,
             has_credentials: t.has_credentials,
             version: t.version,
             created_at: t.created_at,
@@ -84,6 +88,9 @@ struct ToolInput {
     name: String,
     #[serde(flatten)]
     rest: ToolBody,
+    #[serde(flatten)]
+    #[schema(value_type = OptionsInput)]
+    options: ToolOptions,
     /// Shown to the endpoint; kept encrypted, never returned.
     #[schema(value_type = Option<CredentialsInput>)]
     credentials: Option<Credentials>,
@@ -94,6 +101,9 @@ struct ToolInput {
 struct ToolUpdate {
     #[serde(flatten)]
     rest: ToolBody,
+    #[serde(flatten)]
+    #[schema(value_type = OptionsInput)]
+    options: ToolOptions,
     /// Left out: stays as it is; `null`: removed.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<CredentialsInput>)]
@@ -143,6 +153,88 @@ enum CredentialsInput {
     Header { name: String, value: String },
 }
 
+/// How a tool's requests are put together, tried again, and its answers cut to size.
+#[derive(ToSchema)]
+#[schema(as = ToolOptions)]
+#[expect(
+    dead_code,
+    reason = "describes domain::tool::ToolOptions, which knows nothing of OpenAPI"
+)]
+struct OptionsInput {
+    /// Where arguments go that are not in the URL; one that is not named goes into the query, or into the body as a
+    /// property.
+    #[schema(required = false)]
+    places: BTreeMap<String, PlaceInput>,
+    #[schema(required = false)]
+    body: BodyInput,
+    /// Left out: a failed attempt is not followed by another.
+    retry: Option<RetryInput>,
+    /// A JMESPath expression over the result (`status`, `headers`, `body`): what an agent is shown of it.
+    #[schema(example = "body.items[].{id: id, name: name}")]
+    selection: Option<String>,
+    /// The most bytes of JSON text that an agent is shown of a result, 256 to 3145728.
+    max_result_bytes: Option<u32>,
+}
+
+/// Where an argument goes, and under which name if not its own.
+#[derive(ToSchema)]
+#[schema(as = Place)]
+#[expect(dead_code, reason = "describes domain::tool::Place")]
+#[serde(tag = "in", rename_all = "snake_case")]
+enum PlaceInput {
+    Query {
+        name: Option<String>,
+        #[schema(required = false)]
+        style: StyleInput,
+    },
+    Header {
+        name: Option<String>,
+    },
+    Body {
+        name: Option<String>,
+    },
+    WholeBody,
+}
+
+/// How a list or an object stands in a query.
+#[derive(ToSchema)]
+#[schema(as = QueryStyle)]
+#[expect(dead_code, reason = "describes domain::tool::QueryStyle")]
+#[serde(rename_all = "snake_case")]
+enum StyleInput {
+    Form,
+    Comma,
+    Space,
+    Pipe,
+    DeepObject,
+    Json,
+}
+
+/// How a body is written.
+#[derive(ToSchema)]
+#[schema(as = BodyFormat)]
+#[expect(dead_code, reason = "describes domain::tool::BodyFormat")]
+#[serde(rename_all = "snake_case")]
+enum BodyInput {
+    Json,
+    Form,
+}
+
+/// When a failed attempt is followed by another; only what is safe to run twice is.
+#[derive(ToSchema)]
+#[schema(as = RetryPolicy)]
+#[expect(dead_code, reason = "describes domain::tool::RetryPolicy")]
+struct RetryInput {
+    /// The first one included, 1 to 20.
+    #[schema(required = false, default = 3)]
+    max_attempts: u32,
+    /// Doubles with every attempt.
+    #[schema(required = false, default = 1000)]
+    initial_backoff_ms: u64,
+    #[schema(required = false, default = 60000)]
+    max_backoff_ms: u64,
+}
+
 fn any_object() -> JsonObject {
     JsonObject::from_iter([("type".to_owned(), "object".into())])
 }
@@ -152,7 +244,7 @@ fn default_timeout() -> u32 {
 }
 
 impl ToolBody {
-    fn named(self, name: String) -> ToolSpec {
+    fn named(self, name: String, options: ToolOptions) -> ToolSpec {
         let reads = matches!(self.method, Method::Get | Method::Head);
         ToolSpec {
             name,
@@ -165,6 +257,7 @@ impl ToolBody {
             read_only: self.read_only.unwrap_or(reads && !self.destructive),
             idempotent: self.idempotent,
             destructive: self.destructive,
+            options,
         }
     }
 }
@@ -178,7 +271,7 @@ async fn create(
     Json(input): Json<ToolInput>,
 ) -> Answer<Response> {
     let new = NewTool {
-        spec: input.rest.named(input.name),
+        spec: input.rest.named(input.name, input.options),
         credentials: input.credentials,
     };
     let tool = api.create_tool(&caller, new).await?;
@@ -226,7 +319,7 @@ async fn update(
     Json(input): Json<ToolUpdate>,
 ) -> Answer<Response> {
     let change = ToolChange {
-        spec: input.rest.named(name),
+        spec: input.rest.named(name, input.options),
         credentials: input.credentials,
     };
     let tool = api.update_tool(&caller, change, if_version).await?;
