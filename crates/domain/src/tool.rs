@@ -238,7 +238,11 @@ const OWN_HEADERS: [&str; 12] = [
     "keep-alive",
 ];
 
-fn check_header(field: &str, name: &str, value: &str) -> Result<(), Invalid> {
+/// Holds a header that a tool sends to what a header can carry; the connection's own are not for tools to set.
+///
+/// # Errors
+/// The first rule that is broken, under the name `field`.
+pub fn check_header(field: &str, name: &str, value: &str) -> Result<(), Invalid> {
     let ok = |c: u8| c.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&c);
     if name.is_empty() || name.len() > 128 || !name.bytes().all(ok) {
         return Err(Invalid::new(field, "an HTTP header's name"));

@@ -1,12 +1,12 @@
 //! The gRPC service `ToolRunner`.
 
 use crate::{
-    progress,
+    fetch, progress,
     runner::Runner,
     tools::{Call, Departed},
 };
 use domain::Invalid;
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt};
 use proto::{
     convert,
     v1::{self, run_tool_event::Event},
@@ -34,12 +34,29 @@ impl Runs {
 #[tonic::async_trait]
 impl v1::tool_runner_server::ToolRunner for Runs {
     type RunStream = Pin<Box<dyn Stream<Item = Result<v1::RunToolEvent, Status>> + Send>>;
+    type FetchStream = Pin<Box<dyn Stream<Item = Result<v1::FetchPart, Status>> + Send>>;
 
     async fn run(&self, request: Request<v1::RunToolRequest>) -> Result<Response<Self::RunStream>, Status> {
         chassis::grpc::require_service_token(request.metadata(), self.service_token.as_ref())?;
         let call = call(request.into_inner()).map_err(|invalid| refused(&invalid))?;
         telemetry::context::set_tenant(&call.tenant);
         Ok(Response::new(Box::pin(events(self.runner.clone(), call))))
+    }
+
+    async fn fetch(&self, request: Request<v1::FetchRequest>) -> Result<Response<Self::FetchStream>, Status> {
+        chassis::grpc::require_service_token(request.metadata(), self.service_token.as_ref())?;
+        let request = request.into_inner();
+        telemetry::context::set_tenant(&request.tenant);
+        let parts = fetch::parts(self.runner.clone(), request);
+        let parts = parts.map(|part| match part {
+            Ok(data) => Ok(v1::FetchPart { data: data.into() }),
+            Err(failure) => Err(with_code(
+                Code::FailedPrecondition,
+                failure.message,
+                failure.code.as_str(),
+            )),
+        });
+        Ok(Response::new(Box::pin(parts)))
     }
 }
 
@@ -51,26 +68,38 @@ fn events(runner: Runner, call: Call) -> impl Stream<Item = Result<v1::RunToolEv
         let (reporter, mut reports) = progress::channel();
         let run = telemetry::span::in_context(async move { runner.run(call, &reporter).await }, context);
         let mut run = std::pin::pin!(run);
-        let outcome = loop {
+        let ended = loop {
             let report = tokio::select! {
                 biased;
                 Some(report) = reports.recv() => report,
-                outcome = &mut run => break outcome,
+                ended = &mut run => break ended,
             };
-            yield Ok(event(Event::Progress(report)));
+            yield Ok(progressed(report));
         };
         while let Ok(report) = reports.try_recv() {
-            yield Ok(event(Event::Progress(report)));
+            yield Ok(progressed(report));
         }
-        yield Ok(event(Event::Outcome(outcome.into())));
+        yield Ok(v1::RunToolEvent {
+            transient: ended.transient,
+            departed: ended.departed,
+            retry_after_ms: ended.retry_after_ms(),
+            event: Some(Event::Outcome(ended.outcome.into())),
+        });
     }
 }
 
-fn event(event: Event) -> v1::RunToolEvent {
-    v1::RunToolEvent { event: Some(event) }
+fn progressed(report: v1::Progress) -> v1::RunToolEvent {
+    v1::RunToolEvent {
+        event: Some(Event::Progress(report)),
+        ..v1::RunToolEvent::default()
+    }
 }
 
-fn call(request: v1::RunToolRequest) -> Result<Call, Invalid> {
+/// What a request asks for.
+///
+/// # Errors
+/// When it breaks the contract.
+pub(crate) fn call(request: v1::RunToolRequest) -> Result<Call, Invalid> {
     let tool = request.tool.ok_or_else(|| Invalid::new("tool", "a tool"))?;
     let credentials = request.credentials_json.as_deref().map(|text| {
         // serde's own message would quote what it found.
@@ -83,12 +112,17 @@ fn call(request: v1::RunToolRequest) -> Result<Call, Invalid> {
         arguments: convert::object("arguments_json", &request.arguments_json)?,
         credentials: credentials.transpose()?,
         departed: Departed::default(),
+        attempt: None,
     })
 }
 
 fn refused(invalid: &Invalid) -> Status {
-    let mut status = Status::new(Code::InvalidArgument, invalid.to_string());
-    let code = tonic::metadata::MetadataValue::from_static("invalid_request");
-    status.metadata_mut().insert(proto::CODE_KEY, code);
+    with_code(Code::InvalidArgument, invalid.to_string(), "invalid_request")
+}
+
+fn with_code(code: Code, message: String, stable: &'static str) -> Status {
+    let mut status = Status::new(code, message);
+    let stable = tonic::metadata::MetadataValue::from_static(stable);
+    status.metadata_mut().insert(proto::CODE_KEY, stable);
     status
 }

@@ -3,6 +3,7 @@
 //! It has no data of its own and holds no credentials longer than a run takes. No sqlx may enter here;
 //! `cargo xtask check` holds that.
 
+mod fetch;
 pub mod grpc;
 pub mod guard;
 mod jobs;

@@ -1,7 +1,11 @@
 //! How runs fail: the stable codes, and the status in which each ends.
 
-use domain::execution::{ExecutionError, ExecutionStatus, Outcome};
+use domain::{
+    execution::{ExecutionError, ExecutionStatus, Outcome},
+    tool::options::MAX_BACKOFF_MS,
+};
 use serde_json::Value;
+use std::time::{Duration, SystemTime};
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $variant:ident = $word:literal),+ $(,)?) => {
@@ -54,6 +58,20 @@ codes! {
 }
 
 impl Code {
+    /// Whether another attempt may fare better; `http_status`: the endpoint's, where that was the failure.
+    fn is_transient(self, http_status: Option<u64>) -> bool {
+        match self {
+            Self::Timeout
+            | Self::WorkerStopped
+            | Self::Overloaded
+            | Self::DnsFailed
+            | Self::ConnectFailed
+            | Self::ConnectionLost => true,
+            Self::HttpStatus => matches!(http_status, Some(408 | 425 | 429 | 500 | 502 | 503 | 504)),
+            _ => false,
+        }
+    }
+
     /// Whether nothing can be told from it about what the endpoint did with a request that had left.
     fn leaves_open(self) -> bool {
         matches!(
@@ -108,9 +126,110 @@ impl Failure {
     }
 }
 
+/// How an attempt ended, and what is to be known for another one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ended {
+    /// What is stored if there is no other.
+    pub outcome: Outcome,
+    /// Another attempt may fare better.
+    pub transient: bool,
+    /// The request may have left the worker.
+    pub departed: bool,
+    /// How long the endpoint wants to be left alone; at most a day.
+    pub retry_after: Option<Duration>,
+}
+
+impl Ended {
+    /// An attempt that ended with `result`. `runs_twice`: repeating it does no harm. `now`: for an endpoint that names
+    /// a time.
+    pub fn new(result: Result<Value, Failure>, departed: bool, runs_twice: bool, now: SystemTime) -> Self {
+        match result {
+            Ok(result) => Self {
+                outcome: Outcome {
+                    status: ExecutionStatus::Succeeded,
+                    result: Some(result),
+                    error: None,
+                },
+                transient: false,
+                departed,
+                retry_after: None,
+            },
+            Err(failure) => {
+                let answer = failure.result.as_ref();
+                let http_status = answer.and_then(|answer| answer["status"].as_u64());
+                let told = answer.and_then(|answer| answer["headers"]["retry-after"].as_str());
+                Self {
+                    transient: failure.code.is_transient(http_status),
+                    retry_after: told.and_then(|told| retry_after(told, now)),
+                    outcome: failure.into_outcome(departed && !runs_twice),
+                    departed,
+                }
+            }
+        }
+    }
+
+    /// [`Ended::retry_after`] in milliseconds, as messages have it.
+    pub fn retry_after_ms(&self) -> Option<u64> {
+        self.retry_after
+            .map(|wait| u64::try_from(wait.as_millis()).unwrap_or(MAX_BACKOFF_MS))
+    }
+}
+
+/// What `Retry-After` says: seconds, or a date.
+fn retry_after(text: &str, now: SystemTime) -> Option<Duration> {
+    let seconds = text.trim().parse().ok().map(Duration::from_secs);
+    let wait = seconds.or_else(|| {
+        let at = httpdate::parse_http_date(text).ok()?;
+        Some(at.duration_since(now).unwrap_or_default())
+    });
+    wait.map(|wait| wait.min(Duration::from_millis(MAX_BACKOFF_MS)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
+
+    fn answered(status: u16, retry_after: &str) -> Ended {
+        let failure = Failure {
+            result: Some(json!({ "status": status, "headers": { "retry-after": retry_after } })),
+            ..Failure::new(Code::HttpStatus, "")
+        };
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+        Ended::new(Err(failure), true, true, now)
+    }
+
+    #[test]
+    fn only_what_may_pass_is_worth_another_attempt() {
+        for (status, transient) in [(429, true), (503, true), (400, false), (404, false), (501, false)] {
+            assert_eq!(answered(status, "").transient, transient, "{status}");
+        }
+        for (code, transient) in [
+            (Code::Timeout, true),
+            (Code::ConnectionLost, true),
+            (Code::TlsFailed, false),
+            (Code::AddressNotAllowed, false),
+            (Code::Cancelled, false),
+        ] {
+            let ended = Ended::new(Err(Failure::new(code, "")), true, true, SystemTime::now());
+            assert_eq!(ended.transient, transient, "{code:?}");
+        }
+    }
+
+    #[test]
+    fn an_endpoint_may_ask_for_a_wait_in_seconds_or_by_date() {
+        let wait = |text| answered(503, text).retry_after;
+        assert_eq!(wait("7"), Some(Duration::from_secs(7)));
+        assert_eq!(
+            wait("Sun, 06 Nov 1994 08:49:47 GMT"),
+            Some(Duration::from_secs(10))
+        );
+        assert_eq!(wait("Sun, 06 Nov 1994 08:49:07 GMT"), Some(Duration::ZERO));
+        assert_eq!(wait("18446744073709551615"), Some(Duration::from_secs(24 * 3600)));
+        for nonsense in ["", "-1", "soon", "1e3", "99999999999999999999999"] {
+            assert_eq!(wait(nonsense), None, "{nonsense}");
+        }
+    }
 
     #[test]
     fn what_may_have_acted_is_unknown_only_where_nothing_was_learnt() {

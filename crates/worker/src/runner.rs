@@ -2,19 +2,19 @@
 
 use crate::{
     metrics,
-    outcome::{Code, Failure},
+    outcome::{Code, Ended, Failure},
     progress::Reporter,
     settings::Settings,
-    slots::Slots,
-    tools::{Call, Tools},
+    slots::{Slot, Slots},
+    tools::{Call, Document, Tools},
 };
 use chassis::settings::Shutdown;
-use domain::execution::{ExecutionStatus, Outcome};
+use domain::execution::ExecutionStatus;
 use opentelemetry::Context;
 use serde_json::Value;
 use std::{
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -27,6 +27,7 @@ struct Inner {
     tools: Tools,
     slots: Slots,
     max_timeout: Duration,
+    max_document_bytes: u64,
     shutdown: CancellationToken,
     /// How long runs may go on after `shutdown`.
     patience: Duration,
@@ -47,13 +48,14 @@ impl Runner {
             tools: Tools::new(&settings.outbound)?,
             slots: Slots::new(&settings.concurrency),
             max_timeout: settings.outbound.max_timeout,
+            max_document_bytes: settings.outbound.max_document_bytes as u64,
             shutdown,
             patience: stopping.timeout.mul_f64(0.75),
         })))
     }
 
-    /// Runs a tool to its end. Dropping the future ends the run, and closes what it holds open.
-    pub async fn run(&self, call: Call, progress: &Reporter) -> Outcome {
+    /// Runs a tool to its end, once a slot is free. Dropping the future ends the run, and closes what it holds open.
+    pub async fn run(&self, call: Call, progress: &Reporter) -> Ended {
         let span = telemetry::span::child(|| {
             tracing::info_span!(
                 "execute_tool",
@@ -67,25 +69,89 @@ impl Runner {
                 otel.status_code = tracing::field::Empty,
             )
         });
-        let account = Account::open(&call);
-        async {
-            let attempt = tokio::select! {
-                attempt = self.attempt(&call, progress) => attempt,
-                () = self.last_call() => Err(Failure::new(Code::WorkerStopped, "the worker is stopping")),
-            };
-            let outcome = match attempt {
-                Ok(result) => Outcome {
-                    status: ExecutionStatus::Succeeded,
-                    result: Some(result),
-                    error: None,
-                },
-                Err(failure) => failure.into_outcome(call.may_have_acted()),
-            };
-            account.close(&outcome);
-            outcome
+        let attempt = async {
+            let waiting = || progress.report("waiting for a free slot");
+            let _slot = self.slot(&call.tenant, waiting).await?;
+            self.attempt(&call, progress).await
+        };
+        self.account(&call, attempt).instrument(span).await
+    }
+
+    /// Runs a tool that has its slot already, to its end or until `cancelled`, in the span of whoever calls.
+    pub async fn run_in(
+        &self,
+        slot: Slot,
+        call: &Call,
+        progress: &Reporter,
+        cancelled: impl Future<Output = ()> + Send,
+    ) -> Ended {
+        let attempt = async {
+            let _slot = slot;
+            tokio::select! {
+                biased;
+                () = cancelled => Err(Failure::new(Code::Cancelled, "the caller cancelled it")),
+                result = self.attempt(call, progress) => result,
+            }
+        };
+        self.account(call, attempt).await
+    }
+
+    /// A slot for a run of a tenant.
+    ///
+    /// # Errors
+    /// As [`Slots::take`].
+    pub async fn slot(&self, tenant: &str, waiting: impl FnOnce() + Send) -> Result<Slot, Failure> {
+        self.0.slots.take(tenant, waiting).await
+    }
+
+    /// Asks for a document of at most `max_bytes`; 0: as large as the settings allow.
+    ///
+    /// # Errors
+    /// As [`Tools::document`].
+    pub async fn document(&self, url: &str, max_bytes: u64) -> Result<Document, Failure> {
+        let limit = match max_bytes {
+            0 => self.0.max_document_bytes,
+            bytes => bytes.min(self.0.max_document_bytes),
+        };
+        self.0.tools.document(url, limit).await
+    }
+
+    /// Does `work` by `deadline` and before the worker must stop.
+    ///
+    /// # Errors
+    /// [`Code::Timeout`], [`Code::WorkerStopped`], and those of `work`.
+    pub async fn bounded<T>(
+        &self,
+        deadline: tokio::time::Instant,
+        work: impl Future<Output = Result<T, Failure>> + Send,
+    ) -> Result<T, Failure> {
+        tokio::select! {
+            done = tokio::time::timeout_at(deadline, work) => {
+                done.map_err(|_| Failure::new(Code::Timeout, "not over in time"))?
+            }
+            () = self.last_call() => Err(stopped()),
         }
-        .instrument(span)
-        .await
+    }
+
+    /// How long anything may take, whoever asks.
+    pub fn max_time(&self) -> Duration {
+        self.0.max_timeout
+    }
+
+    async fn account(
+        &self,
+        call: &Call,
+        attempt: impl Future<Output = Result<Value, Failure>> + Send,
+    ) -> Ended {
+        let account = Account::open(call);
+        let result = tokio::select! {
+            result = attempt => result,
+            () = self.last_call() => Err(stopped()),
+        };
+        let (departed, runs_twice) = (call.departed.is_raised(), call.tool.runs_twice());
+        let ended = Ended::new(result, departed, runs_twice, SystemTime::now());
+        account.close(&ended);
+        ended
     }
 
     async fn last_call(&self) {
@@ -94,16 +160,15 @@ impl Runner {
     }
 
     async fn attempt(&self, call: &Call, progress: &Reporter) -> Result<Value, Failure> {
-        let _slot = self
-            .0
-            .slots
-            .take(&call.tenant, || progress.report("waiting for a free slot"))
-            .await?;
         let time = Duration::from_millis(call.tool.timeout_ms.into()).min(self.0.max_timeout);
         let run = self.0.tools.kind(call).run(call, progress);
         let late = |_| Failure::new(Code::Timeout, format!("not over within {} ms", time.as_millis()));
         tokio::time::timeout(time, run).await.map_err(late)?
     }
+}
+
+fn stopped() -> Failure {
+    Failure::new(Code::WorkerStopped, "the worker is stopping")
 }
 
 /// Counts a run and logs its end, also when its caller leaves: then it is dropped before it was closed.
@@ -125,12 +190,10 @@ impl<'a> Account<'a> {
         }
     }
 
-    fn close(mut self, outcome: &Outcome) {
+    fn close(mut self, ended: &Ended) {
         self.closed = true;
-        self.write(
-            outcome.status,
-            outcome.error.as_ref().map(|error| error.code.as_str()),
-        );
+        let error = ended.outcome.error.as_ref();
+        self.write(ended.outcome.status, error.map(|error| error.code.as_str()));
     }
 
     fn write(&self, status: ExecutionStatus, code: Option<&str>) {
@@ -146,6 +209,7 @@ impl<'a> Account<'a> {
         tracing::info!(
             tool = call.tool.name,
             execution_id = %call.execution_id,
+            attempt = call.attempt,
             status,
             code,
             duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),

@@ -10,6 +10,9 @@ use std::{net::IpAddr, time::Duration};
 /// stay below gRPC's 4 MiB.
 const MAX_RESPONSE_BYTES: usize = 2 << 20;
 
+/// The most that `outbound.max_document_bytes` may be.
+const MAX_DOCUMENT_BYTES: usize = 256 << 20;
+
 /// Everything that is the worker's own.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -20,6 +23,8 @@ pub struct Settings {
     pub outbound: Outbound,
     /// How many runs go on at once.
     pub concurrency: Concurrency,
+    /// What is taken up from rest-api's queue.
+    pub queue: Queue,
     /// Scheduled work.
     pub jobs: Jobs,
 }
@@ -51,6 +56,9 @@ pub struct Outbound {
     /// The largest answer, in bytes.
     #[serde(with = "chassis::settings::size")]
     pub max_response_bytes: usize,
+    /// The largest document that is fetched for rest-api (an OpenAPI description to import), in bytes.
+    #[serde(with = "chassis::settings::size")]
+    pub max_document_bytes: usize,
     /// How many redirects are followed.
     pub max_redirects: u32,
     /// How long a connection may take to be made, TLS included.
@@ -71,6 +79,7 @@ impl Default for Outbound {
         Self {
             allow_private: Vec::new(),
             max_response_bytes: 1 << 20,
+            max_document_bytes: 32 << 20,
             max_redirects: 5,
             connect_timeout: Duration::from_secs(10),
             max_timeout: Duration::from_millis(domain::tool::MAX_TIMEOUT_MS.into()),
@@ -114,6 +123,25 @@ impl Default for Concurrency {
             per_tenant: 64,
             waiting_per_tenant: 128,
             wait: Duration::from_secs(5),
+        }
+    }
+}
+
+/// What is taken up from rest-api's queue.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Queue {
+    /// Whether this worker takes up any.
+    pub enabled: bool,
+    /// How many runs are held at once, those included whose outcome is not stored yet.
+    pub room: u32,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            room: 32,
         }
     }
 }
@@ -181,6 +209,8 @@ impl chassis::Settings for Settings {
         )?;
         let size = (1..=MAX_RESPONSE_BYTES).contains(&outbound.max_response_bytes);
         expect(size, "outbound.max_response_bytes", "1 to 2MiB")?;
+        let size = (1..=MAX_DOCUMENT_BYTES).contains(&outbound.max_document_bytes);
+        expect(size, "outbound.max_document_bytes", "1 to 256MiB")?;
         expect(outbound.max_redirects <= 20, "outbound.max_redirects", "0 to 20")?;
         let agent = http::HeaderValue::from_str(&outbound.user_agent);
         expect(
@@ -200,6 +230,7 @@ impl chassis::Settings for Settings {
             "concurrency.waiting_per_tenant",
             "0 to 65536",
         )?;
+        expect((1..=4_096).contains(&self.queue.room), "queue.room", "1 to 4096")?;
         expect((1..=10_000).contains(&jobs.batch), "jobs.batch", "1 to 10000")?;
         for (key, duration) in [
             ("outbound.connect_timeout", outbound.connect_timeout),

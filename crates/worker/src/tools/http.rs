@@ -1,10 +1,10 @@
-//! HTTP tools: one HTTP API that a tenant has registered.
+//! HTTP tools: one HTTP API that a tenant has registered. And documents that are fetched on the same ways.
 
 mod connect;
 mod request;
 mod response;
 
-use super::{Call, ToolKind};
+use super::{Call, Departed, ToolKind};
 use crate::{
     guard::Guard,
     outcome::{Code, Failure},
@@ -14,6 +14,7 @@ use crate::{
 use async_trait::async_trait;
 use connect::Clients;
 use request::Hop;
+pub(super) use response::{document_too_large, part};
 use serde_json::Value;
 
 /// Calls registered HTTP APIs.
@@ -35,18 +36,59 @@ impl HttpTool {
         })
     }
 
+    /// Asks for a document: its answer, from which nothing of the body has been read yet. `limit` in bytes.
+    ///
+    /// # Errors
+    /// [`Failure`]; also when the answer is not 2xx, or says that it is larger than the limit.
+    pub(super) async fn document(&self, url: &str, limit: u64) -> Result<reqwest::Response, Failure> {
+        let (first, departed) = (Hop::document(url)?, Departed::default());
+        let answer = self.exchange(first, &departed, true, |_| ()).await?;
+        if !answer.status().is_success() {
+            let message = format!("the endpoint answered {}", answer.status());
+            return Err(Failure::new(Code::HttpStatus, message));
+        }
+        match answer.content_length() {
+            Some(length) if length > limit => Err(document_too_large(limit)),
+            _ => Ok(answer),
+        }
+    }
+
+    /// Follows redirects to the first answer that is none.
+    async fn exchange(
+        &self,
+        mut hop: Hop,
+        departed: &Departed,
+        runs_twice: bool,
+        redirected: impl Fn(http::StatusCode) + Send,
+    ) -> Result<reqwest::Response, Failure> {
+        for _ in 0..=self.max_redirects {
+            let answer = self.send(&hop, departed, runs_twice).await?;
+            let Some(next) = hop.redirected(answer.status(), answer.headers())? else {
+                return Ok(answer);
+            };
+            redirected(answer.status());
+            hop = next;
+        }
+        let message = format!("the endpoint redirects more than {} times", self.max_redirects);
+        Err(Failure::new(Code::TooManyRedirects, message))
+    }
+
     /// One exchange, up to the answer's headers.
-    async fn send(&self, hop: &Hop, call: &Call) -> Result<reqwest::Response, Failure> {
+    async fn send(
+        &self,
+        hop: &Hop,
+        departed: &Departed,
+        runs_twice: bool,
+    ) -> Result<reqwest::Response, Failure> {
         let refused =
             |refused: crate::guard::Refused| Failure::new(Code::AddressNotAllowed, refused.to_string());
         self.guard.check_url(&hop.url).map_err(refused)?;
-        let runs_twice = call.tool.runs_twice();
         let mut request = hop.request();
         let outgoing = telemetry::client::start(&hop.method, &hop.span_url, request.headers_mut());
         let exchange = outgoing
             .span()
             .run(self.clients.client(runs_twice).execute(request));
-        let answer = connect::watch(&call.departed, runs_twice, exchange).await;
+        let answer = connect::watch(departed, runs_twice, exchange).await;
         let answer = answer.map_err(|error| connect::failure(&error));
         outgoing.finish(
             answer
@@ -61,19 +103,14 @@ impl HttpTool {
 #[async_trait]
 impl ToolKind for HttpTool {
     async fn run(&self, call: &Call, progress: &Reporter) -> Result<Value, Failure> {
-        let mut hop = Hop::first(call)?;
+        let first = Hop::first(call)?;
         progress.report("calling the endpoint");
-        for _ in 0..=self.max_redirects {
-            let answer = self.send(&hop, call).await?;
-            let Some(next) = hop.redirected(answer.status(), answer.headers())? else {
-                progress.report(format!("the endpoint answers {}", answer.status()));
-                return response::read(answer, self.max_response_bytes, progress).await;
-            };
-            progress.report(format!("redirected by {}", answer.status()));
-            hop = next;
-        }
-        let message = format!("the endpoint redirects more than {} times", self.max_redirects);
-        Err(Failure::new(Code::TooManyRedirects, message))
+        let redirected = |status| progress.report(format!("redirected by {status}"));
+        let answer = self
+            .exchange(first, &call.departed, call.tool.runs_twice(), redirected)
+            .await?;
+        progress.report(format!("the endpoint answers {}", answer.status()));
+        response::read(answer, self.max_response_bytes, progress).await
     }
 }
 
@@ -96,6 +133,7 @@ pub(super) mod tests {
             read_only: false,
             idempotent: false,
             destructive: false,
+            options: Default::default(),
         }
     }
 
@@ -110,6 +148,7 @@ pub(super) mod tests {
             arguments,
             credentials: None,
             departed: Departed::default(),
+            attempt: None,
         }
     }
 }

@@ -4,6 +4,7 @@ mod http;
 
 use crate::{outcome::Failure, progress::Reporter, settings::Outbound};
 use async_trait::async_trait;
+use bytes::Bytes;
 use domain::{
     ExecutionId, JsonObject,
     tool::{Credentials, ToolSpec},
@@ -28,6 +29,8 @@ pub struct Call {
     pub credentials: Option<Credentials>,
     /// Raised by the tool.
     pub departed: Departed,
+    /// Which attempt this is, where that is known: 1, 2, …
+    pub attempt: Option<i32>,
 }
 
 impl Call {
@@ -83,5 +86,41 @@ impl Tools {
     /// The kind that a call needs.
     pub fn kind(&self, _call: &Call) -> &dyn ToolKind {
         &self.http
+    }
+
+    /// Asks for a document by GET, behind the same guard. `limit` in bytes; what comes is for the caller to count.
+    ///
+    /// # Errors
+    /// [`Failure`], also when the answer is not 2xx.
+    pub async fn document(&self, url: &str, limit: u64) -> Result<Document, Failure> {
+        self.http.document(url, limit).await.map(|answer| Document {
+            answer,
+            limit,
+            seen: 0,
+        })
+    }
+}
+
+/// A document on its way.
+pub struct Document {
+    answer: reqwest::Response,
+    limit: u64,
+    seen: u64,
+}
+
+impl Document {
+    /// What comes next of it; `None` at its end.
+    ///
+    /// # Errors
+    /// When it is larger than the limit, or the connection breaks.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
+        let Some(part) = http::part(&mut self.answer).await? else {
+            return Ok(None);
+        };
+        self.seen += part.len() as u64;
+        if self.seen > self.limit {
+            return Err(http::document_too_large(self.limit));
+        }
+        Ok(Some(part))
     }
 }

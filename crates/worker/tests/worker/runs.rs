@@ -61,6 +61,7 @@ pub(crate) fn tool(method: &str, url: impl Into<String>) -> ToolSpec {
         read_only: false,
         idempotent: false,
         destructive: false,
+        options: Default::default(),
     }
 }
 
@@ -75,6 +76,7 @@ fn call(tool: ToolSpec, arguments: Value) -> Call {
         arguments,
         credentials: None,
         departed: Departed::default(),
+        attempt: None,
     }
 }
 
@@ -83,7 +85,10 @@ fn deaf() -> Reporter {
 }
 
 async fn run(tool: ToolSpec, arguments: Value) -> Outcome {
-    runner(&settings()).run(call(tool, arguments), &deaf()).await
+    runner(&settings())
+        .run(call(tool, arguments), &deaf())
+        .await
+        .outcome
 }
 
 /// The status, and the code where there is one.
@@ -132,7 +137,7 @@ async fn arguments_reach_the_endpoint_and_its_answer_comes_back() {
     });
     let id = call.execution_id.to_string();
     let (reporter, mut reports) = progress::channel();
-    let outcome = runner(&settings()).run(call, &reporter).await;
+    let outcome = runner(&settings()).run(call, &reporter).await.outcome;
     assert_eq!(ended(&outcome), (ExecutionStatus::Succeeded, ""));
     let result = outcome.result.unwrap();
     assert_eq!(
@@ -232,7 +237,7 @@ async fn redirects_are_followed_within_bounds_and_credentials_stay_at_home() {
         call.credentials = Some(Credentials::Bearer {
             token: "secret".into(),
         });
-        let outcome = runner(&settings()).run(call, &deaf()).await;
+        let outcome = runner(&settings()).run(call, &deaf()).await.outcome;
         assert_eq!(
             outcome.result.unwrap()["body"],
             json!({"auth": sent, "team": sent}),
@@ -262,7 +267,8 @@ async fn what_is_too_large_is_refused_declared_or_not() {
                 call(tool(method, format!("http://{address}/{path}")), json!({})),
                 &deaf(),
             )
-            .await;
+            .await
+            .outcome;
         assert_eq!(
             ended(&outcome),
             (ExecutionStatus::Failed, "response_too_large"),
@@ -374,7 +380,8 @@ async fn a_tenant_at_its_limit_waits_and_another_does_not() {
     let (reporter, mut reports) = progress::channel();
     let outcome = runner
         .run(call(tool("GET", quick.as_str()), json!({})), &reporter)
-        .await;
+        .await
+        .outcome;
     assert_eq!(ended(&outcome), (ExecutionStatus::Failed, "overloaded"));
     assert_eq!(reports.recv().await.unwrap().message, "waiting for a free slot");
     let other = Call {
@@ -382,13 +389,13 @@ async fn a_tenant_at_its_limit_waits_and_another_does_not() {
         ..call(tool("GET", quick.as_str()), json!({}))
     };
     assert_eq!(
-        runner.run(other, &deaf()).await.status,
+        runner.run(other, &deaf()).await.outcome.status,
         ExecutionStatus::Succeeded
     );
     held.abort();
     let _ = held.await;
     let again = runner.run(call(tool("GET", quick), json!({})), &deaf()).await;
-    assert_eq!(again.status, ExecutionStatus::Succeeded);
+    assert_eq!(again.outcome.status, ExecutionStatus::Succeeded);
 }
 
 #[tokio::test]
@@ -404,13 +411,13 @@ async fn a_stopping_worker_says_what_is_known() {
     let runner = Runner::new(&settings(), &stopping, shutdown.clone()).unwrap();
     let reporter = deaf();
     let run = runner.run(call(tool("POST", url), json!({})), &reporter);
-    let (outcome, _open) = tokio::join!(run, async {
+    let (stopped, _open) = tokio::join!(run, async {
         let open = accept(&listener).await;
         shutdown.cancel();
         open
     });
     assert_eq!(
-        ended(&outcome),
+        ended(&stopped.outcome),
         (ExecutionStatus::OutcomeUnknown, "worker_stopped")
     );
 }

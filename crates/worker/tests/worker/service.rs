@@ -72,6 +72,12 @@ impl Maintenance for Rows {
     ) -> Result<Response<MaintenanceResponse>, Status> {
         self.step("reap", &request)
     }
+    async fn run_schedules(
+        &self,
+        request: Request<MaintenanceRequest>,
+    ) -> Result<Response<MaintenanceResponse>, Status> {
+        self.step("schedules", &request)
+    }
 }
 
 async fn rest_api(rows: Rows) -> SocketAddr {

@@ -58,6 +58,11 @@ fn builder(settings: &Outbound, guard: &Guard) -> reqwest::ClientBuilder {
         .retry(reqwest::retry::never())
         .no_proxy() // a proxy would resolve names behind the guard's back
         .referer(false)
+        // Whatever other crates turn on: a small answer must not become a large one here.
+        .no_gzip()
+        .no_brotli()
+        .no_deflate()
+        .no_zstd()
         .tcp_keepalive(Duration::from_secs(30))
 }
 
@@ -133,7 +138,16 @@ pub(super) fn failure(error: &reqwest::Error) -> Failure {
             .unwrap_or_else(|| "it takes too long".to_owned());
         return Failure::new(Code::ConnectFailed, format!("cannot connect: {cause}"));
     }
-    let cause = cause.unwrap_or_else(|| "it ended early or is not HTTP".to_owned());
+    let broken = find::<hyper::Error>(error);
+    if broken.is_some_and(hyper::Error::is_parse_too_large) {
+        let message = "the headers of the endpoint's answer are too large or too many";
+        return Failure::new(Code::ResponseTooLarge, message);
+    }
+    let cause = match broken {
+        Some(broken) if broken.is_parse() => "the endpoint's answer is not HTTP".to_owned(),
+        Some(broken) if broken.is_incomplete_message() => "it ended before the answer did".to_owned(),
+        _ => cause.unwrap_or_else(|| "it ended early or is not HTTP".to_owned()),
+    };
     Failure::new(Code::ConnectionLost, format!("the connection was lost: {cause}"))
 }
 

@@ -1,20 +1,20 @@
 //! From a tool's registration and its arguments to requests.
 
+mod headers;
+mod pairs;
+mod placement;
+
 use crate::{
     outcome::{Code, Failure},
     tools::Call,
 };
-use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
-use domain::{
-    JsonObject,
-    tool::{Credentials, Method, ToolSpec, UrlTemplate},
-};
+use domain::tool::{Method, UrlTemplate};
 use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode,
-    header::{AUTHORIZATION, CONTENT_TYPE, LOCATION},
+    header::{CONTENT_TYPE, LOCATION},
 };
-use serde_json::Value;
+use placement::Placed;
 use url::Url;
 
 /// The header under which the endpoint is told that two requests are one call.
@@ -29,7 +29,7 @@ pub(super) struct Hop {
     /// The tool's headers and credentials. They go to the origin that they were registered for and nowhere else.
     headers: HeaderMap,
     body: Option<Bytes>,
-    idempotency_key: HeaderValue,
+    idempotency_key: Option<HeaderValue>,
 }
 
 impl Hop {
@@ -41,19 +41,16 @@ impl Hop {
         let mut url = template
             .fill(&call.arguments)
             .map_err(|error| Failure::new(Code::InvalidArguments, error.to_string()))?;
-        let taken = template.arguments();
-        let mut rest = call.arguments.clone();
-        rest.retain(|name, _| !taken.contains(name.as_str()));
-        let mut headers = headers(tool, call.credentials.as_ref())?;
-        let mut body = None;
-        if tool.method.has_body() {
-            headers
-                .entry(CONTENT_TYPE)
-                .or_insert(HeaderValue::from_static("application/json"));
-            body = Some(Bytes::from(Value::Object(rest).to_string()));
-        } else {
-            append_query(&mut url, &rest);
-        }
+        let mut headers = headers::fixed(tool, call.credentials.as_ref())?;
+        let Placed { query, own, body } = Placed::new(tool, &template.arguments(), &call.arguments)?;
+        headers::add_arguments(&mut headers, own)?;
+        pairs::append_query(&mut url, &query);
+        let body = body.map(|(content_type, bytes)| {
+            if let Some(content_type) = content_type {
+                headers.entry(CONTENT_TYPE).or_insert(content_type);
+            }
+            bytes
+        });
         let idempotency_key = HeaderValue::from_str(&call.execution_id.to_string())
             .map_err(|_| Failure::new(Code::InvalidTool, "the execution's id is no header value"))?;
         let span_url = tool.url.split('?').next().unwrap_or_default().to_owned();
@@ -63,7 +60,28 @@ impl Hop {
             span_url,
             headers,
             body,
-            idempotency_key,
+            idempotency_key: Some(idempotency_key),
+        })
+    }
+
+    /// The request for a document, which is nobody's call: no credentials, no key.
+    pub(super) fn document(url: &str) -> Result<Self, Failure> {
+        let refused = |expected| Failure::new(Code::InvalidArguments, format!("url: expected {expected}"));
+        let mut url = Url::parse(url).map_err(|_| refused("an absolute http or https address"))?;
+        if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+            return Err(refused("an absolute http or https address"));
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(refused("an address without user and password"));
+        }
+        url.set_fragment(None);
+        Ok(Self {
+            method: http::Method::GET,
+            span_url: url.origin().ascii_serialization(), // path and query may hold a secret
+            url,
+            headers: HeaderMap::new(),
+            body: None,
+            idempotency_key: None,
         })
     }
 
@@ -71,9 +89,9 @@ impl Hop {
     pub(super) fn request(&self) -> reqwest::Request {
         let mut request = reqwest::Request::new(self.method.clone(), self.url.clone());
         *request.headers_mut() = self.headers.clone();
-        request
-            .headers_mut()
-            .insert(IDEMPOTENCY_KEY, self.idempotency_key.clone());
+        if let Some(key) = &self.idempotency_key {
+            request.headers_mut().insert(IDEMPOTENCY_KEY, key.clone());
+        }
         *request.body_mut() = self.body.clone().map(Into::into);
         request
     }
@@ -143,59 +161,13 @@ fn method(method: Method) -> http::Method {
     }
 }
 
-fn headers(tool: &ToolSpec, credentials: Option<&Credentials>) -> Result<HeaderMap, Failure> {
-    let mut headers = HeaderMap::new();
-    for (name, value) in &tool.headers {
-        let (name, value) = header(name, value)?;
-        headers.insert(name, value);
-    }
-    let Some(credentials) = credentials else {
-        return Ok(headers);
-    };
-    let (name, mut value) = match credentials {
-        Credentials::Bearer { token } => header(AUTHORIZATION.as_str(), &format!("Bearer {token}"))?,
-        Credentials::Basic { username, password } => {
-            let pair = BASE64_STANDARD.encode(format!("{username}:{password}"));
-            header(AUTHORIZATION.as_str(), &format!("Basic {pair}"))?
-        }
-        Credentials::Header { name, value } => header(name, value)?,
-    };
-    value.set_sensitive(true);
-    headers.insert(name, value);
-    Ok(headers)
-}
-
-fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), Failure> {
-    let parsed = HeaderName::try_from(name)
-        .ok()
-        .zip(HeaderValue::try_from(value).ok());
-    parsed.ok_or_else(|| Failure::new(Code::InvalidTool, format!("the header '{name}' cannot be sent")))
-}
-
-/// Arguments as a query: a list repeats its name, `null` is left out, an object stands as JSON.
-fn append_query(url: &mut Url, arguments: &JsonObject) {
-    let pairs: Vec<(&str, String)> = arguments
-        .iter()
-        .flat_map(|(name, value)| match value {
-            Value::Array(items) => items.iter().map(|item| (name.as_str(), item)).collect(),
-            value => vec![(name.as_str(), value)],
-        })
-        .filter_map(|(name, value)| match value {
-            Value::Null => None,
-            Value::String(text) => Some((name, text.clone())),
-            value => Some((name, value.to_string())),
-        })
-        .collect();
-    if !pairs.is_empty() {
-        url.query_pairs_mut().extend_pairs(pairs);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::tools::http::tests::{call, tool};
-    use serde_json::json;
+    use domain::tool::Credentials;
+    use http::header::AUTHORIZATION;
+    use serde_json::{Value, json};
 
     fn redirect(hop: &Hop, status: u16, to: &'static str) -> Result<Option<Hop>, Failure> {
         let answer = HeaderMap::from_iter([(LOCATION, HeaderValue::from_static(to))]);

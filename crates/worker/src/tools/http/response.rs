@@ -7,6 +7,7 @@ use crate::{
     progress::Reporter,
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
+use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -61,6 +62,11 @@ pub(super) async fn read(
     Ok(result)
 }
 
+/// What comes next of a body; `None` at its end.
+pub(in crate::tools) async fn part(answer: &mut reqwest::Response) -> Result<Option<Bytes>, Failure> {
+    answer.chunk().await.map_err(|error| connect::failure(&error))
+}
+
 /// The whole body; `None` when it is larger than the limit.
 async fn body(
     mut answer: reqwest::Response,
@@ -70,8 +76,7 @@ async fn body(
     let mut bytes = Vec::new();
     let mut reported = Instant::now();
     loop {
-        let chunk = answer.chunk().await.map_err(|error| connect::failure(&error))?;
-        let Some(chunk) = chunk else {
+        let Some(chunk) = part(&mut answer).await? else {
             return Ok(Some(bytes));
         };
         if bytes.len() + chunk.len() > limit {
@@ -92,6 +97,12 @@ fn too_large(status: StatusCode, shown: &Value, limit: usize) -> Failure {
         result: Some(result),
         ..Failure::new(Code::ResponseTooLarge, message)
     }
+}
+
+/// A document that is larger than whoever asked for it wants.
+pub(in crate::tools) fn document_too_large(limit: u64) -> Failure {
+    let message = format!("the document is larger than the limit of {limit} bytes");
+    Failure::new(Code::ResponseTooLarge, message)
 }
 
 fn shown(headers: &HeaderMap) -> Value {
