@@ -21,7 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-const START: Duration = Duration::from_secs(30);
+const START: Duration = Duration::from_secs(120);
 const STOP: Duration = Duration::from_secs(15);
 
 /// How to get the programs when they are absent.
