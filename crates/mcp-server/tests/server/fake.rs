@@ -1,5 +1,7 @@
 //! rest-api's gRPC, from memory: two tenants' keys, their contexts, a catalogue that changes, and three tools.
 
+mod contexts;
+
 use domain::{ApiKeyId, Principal, Scopes, TenantId, api_key::Secret};
 use futures_util::{Stream, StreamExt};
 use parking_lot::Mutex;
@@ -32,6 +34,10 @@ pub(crate) struct State {
     tools: Mutex<Vec<v1::Tool>>,
     events: broadcast::Sender<v1::CatalogueEvent>,
     down: watch::Sender<bool>,
+    /// Some context changed.
+    changed: watch::Sender<()>,
+    /// Open watches of contexts.
+    pub(crate) watches: AtomicUsize,
     pub(crate) asked_who: AtomicUsize,
     /// How many runs of the tool that never ends have begun.
     pub(crate) run_begun: AtomicUsize,
@@ -72,6 +78,8 @@ impl Fake {
             tools: Mutex::default(),
             events: broadcast::Sender::new(64),
             down: watch::Sender::new(false),
+            changed: watch::Sender::new(()),
+            watches: AtomicUsize::new(0),
             asked_who: AtomicUsize::new(0),
             run_begun: AtomicUsize::new(0),
             run_dropped: AtomicBool::new(false),
@@ -194,6 +202,12 @@ impl identity_server::Identity for Fake {
 
 #[tonic::async_trait]
 impl contexts_server::Contexts for Fake {
+    type WatchStream = Events<v1::Context>;
+
+    async fn watch(&self, request: Request<v1::GetContextRequest>) -> Answer<Self::WatchStream> {
+        self.watch_context(&request)
+    }
+
     async fn create(&self, request: Request<v1::CreateContextRequest>) -> Answer<v1::Context> {
         let traceparent = request
             .metadata()

@@ -2,7 +2,24 @@
 
 use super::{Events, Fake, not_found};
 use proto::v1;
+use std::sync::atomic::Ordering;
 use tonic::{Request, Response, Status};
+
+/// A watch, counted.
+struct Open(Fake);
+
+impl Open {
+    fn new(fake: &Fake) -> Self {
+        fake.watches.fetch_add(1, Ordering::SeqCst);
+        Self(fake.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.watches.fetch_sub(1, Ordering::SeqCst);
+    }
+}
 
 impl Fake {
     /// Another item in the context `id`.
@@ -26,7 +43,7 @@ impl Fake {
         let id = request.get_ref().id.clone();
         self.context(request.metadata(), &id)?;
         let (fake, caller) = (self.clone(), request.metadata().clone());
-        let open = super::Counted::new(&self.watches);
+        let open = Open::new(self);
         let states = async_stream::try_stream! {
             let _open = open;
             let mut changed = fake.changed.subscribe();
