@@ -9,6 +9,7 @@ pub mod execution;
 pub mod ids;
 pub mod page;
 pub mod principal;
+pub mod schedule;
 pub mod tenant;
 pub mod tool;
 pub mod tool_rule;

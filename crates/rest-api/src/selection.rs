@@ -23,7 +23,7 @@ const LIGHT: usize = 1 << 20;
 /// What may be done at all: tens of milliseconds, and about as many bytes.
 const HEAVY: usize = 128 << 20;
 /// How many heavy ones run at once.
-const MAX_HEAVY: usize = 4;
+const MAX_HEAVY: usize = 2;
 /// The most that a selection may give, bytes of JSON text: it travels in one gRPC message.
 const MAX_BYTES: usize = 3 << 20;
 /// The parser calls itself for every level that a text may open, before the depth can be known.
