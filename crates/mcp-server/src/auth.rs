@@ -9,6 +9,7 @@ use crate::{
     refusal::refuse,
 };
 use axum::{
+    body::Body,
     extract::{Request, State},
     middleware::Next,
     response::Response,
@@ -23,6 +24,7 @@ use domain::{
     Principal, Scope,
     api_key::{Secret, SecretHash},
 };
+use futures_util::StreamExt as _;
 use http::{
     HeaderValue, StatusCode,
     header::{AUTHORIZATION, WWW_AUTHENTICATE},
@@ -40,6 +42,8 @@ use tonic::{Code, Status};
 const MAX_AGE: Duration = Duration::from_secs(1);
 /// How long rest-api may take to say whose a key is.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// How often the key behind an open notification stream is looked at again.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
 /// How many keys' verdicts are kept.
 const MAX_KEYS: u64 = 20_000;
 
@@ -180,6 +184,16 @@ impl Door {
         Ok((Caller::new(principal, secret).map_err(unusable)?, valid_for))
     }
 
+    /// Ends when the caller's key is good no more. While rest-api cannot say, it is held to be.
+    pub(crate) async fn until_refused(&self, caller: &Caller) {
+        loop {
+            tokio::time::sleep(CHECK_EVERY).await;
+            if let Err(Refusal::Invalid(_)) = self.caller(caller.secret()).await {
+                return;
+            }
+        }
+    }
+
     async fn within_quota(&self, caller: &Caller) -> Result<(), Duration> {
         let Some(quota) = self.quota else { return Ok(()) };
         match self.limiter.check(&caller.rate_key, quota).await {
@@ -235,8 +249,28 @@ pub(crate) async fn authenticate(State(door): State<Door>, mut request: Request,
     // From here on the key is in the Caller, which does not print itself; the SDK prints headers at debug level.
     request.headers_mut().remove(AUTHORIZATION);
     request.headers_mut().remove("x-api-key");
-    request.extensions_mut().insert(caller);
-    next.run(request).await
+    request.extensions_mut().insert(caller.clone());
+    let lasting = lasts(&request);
+    let response = next.run(request).await;
+    if lasting {
+        until_refused(response, door, caller)
+    } else {
+        response
+    }
+}
+
+/// Whether the answer is a notification stream, which may stay open for as long as the client likes.
+fn lasts(request: &Request) -> bool {
+    let method = request.headers().get("mcp-method");
+    request.method() == http::Method::GET || method.is_some_and(|method| method == "subscriptions/listen")
+}
+
+/// Cuts the answer off when the caller's key is good no more: a stream must not outlive it.
+fn until_refused(response: Response, door: Door, caller: Arc<Caller>) -> Response {
+    response.map(|body| {
+        let refused = async move { door.until_refused(&caller).await };
+        Body::from_stream(body.into_data_stream().take_until(Box::pin(refused)))
+    })
 }
 
 /// Tells telemetry who calls.

@@ -37,6 +37,11 @@ impl Caller {
         Ok(self.principal.require(scope)?)
     }
 
+    /// The key, to be verified again.
+    pub(crate) fn secret(&self) -> Option<&str> {
+        self.bearer.to_str().ok()?.strip_prefix("Bearer ")
+    }
+
     /// A call to rest-api in the caller's name.
     pub(crate) fn request<T>(&self, message: T) -> tonic::Request<T> {
         authorized(message, self.bearer.clone())

@@ -9,6 +9,8 @@ telemetry::metrics! {
     pub static SESSIONS_ACTIVE: Gauge[] = "mcp_sessions_active";
     /// Open `subscriptions/listen` streams.
     pub static SUBSCRIPTIONS_ACTIVE: Gauge[] = "mcp_subscriptions_active";
+    /// Resources that clients of this replica are told of when they change.
+    pub static RESOURCE_SUBSCRIPTIONS_ACTIVE: Gauge[] = "mcp_resource_subscriptions_active";
     /// Registered tools of all tenants in this replica's copy of the catalogue.
     pub static CATALOGUE_TOOLS: Gauge[] = "mcp_catalogue_tools";
     /// Time since this replica's copy of the catalogue was last known to be true; 0 while it is being followed.

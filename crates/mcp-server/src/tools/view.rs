@@ -211,7 +211,8 @@ pub(crate) fn page(limit: u32, cursor: Option<String>) -> Option<v1::PageRequest
     })
 }
 
-fn time(stamp: Option<prost_types::Timestamp>) -> Result<Option<String>> {
+/// RFC 3339, in UTC.
+pub(crate) fn time(stamp: Option<prost_types::Timestamp>) -> Result<Option<String>> {
     let time = stamp
         .map(|stamp| proto::convert::time("time", &stamp))
         .transpose()

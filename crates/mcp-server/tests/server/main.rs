@@ -4,5 +4,6 @@
 mod door;
 mod eras;
 mod fake;
+mod resources;
 mod sessions;
 mod support;

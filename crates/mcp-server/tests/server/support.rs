@@ -4,9 +4,13 @@ use crate::fake::{Fake, SERVICE_TOKEN};
 use chassis::{Configuration, Service, lifecycle::Running};
 use domain::TenantId;
 use mcp_server::{McpServer, Settings};
+use parking_lot::Mutex;
 use rmcp::{
     ClientHandler, ClientLifecycleMode, ClientServiceExt,
-    model::{CallToolRequestParams, ProgressNotificationParam, ProtocolVersion},
+    model::{
+        CallToolRequestParams, LoggingMessageNotificationParam, ProgressNotificationParam, ProtocolVersion,
+        ResourceUpdatedNotificationParam,
+    },
     service::{NotificationContext, RoleClient, RunningService},
     transport::{StreamableHttpClientTransport, streamable_http_client::StreamableHttpClientTransportConfig},
 };
@@ -182,11 +186,32 @@ pub(crate) fn call(tool: &'static str, arguments: Value) -> CallToolRequestParam
 pub(crate) struct Listener {
     pub(crate) progress: Arc<AtomicUsize>,
     pub(crate) changes: Arc<AtomicUsize>,
+    /// The resources that it was told of.
+    pub(crate) updates: Arc<Mutex<Vec<String>>>,
+    /// What it was told of its calls.
+    pub(crate) messages: Arc<Mutex<Vec<String>>>,
 }
 
 impl ClientHandler for Listener {
     async fn on_progress(&self, _: ProgressNotificationParam, _: NotificationContext<RoleClient>) {
         self.progress.fetch_add(1, Ordering::SeqCst);
+    }
+
+    async fn on_resource_updated(
+        &self,
+        told: ResourceUpdatedNotificationParam,
+        _: NotificationContext<RoleClient>,
+    ) {
+        self.updates.lock().push(told.uri);
+    }
+
+    #[expect(deprecated, reason = "clients of older versions are told so")]
+    async fn on_logging_message(
+        &self,
+        told: LoggingMessageNotificationParam,
+        _: NotificationContext<RoleClient>,
+    ) {
+        self.messages.lock().push(told.data.to_string());
     }
 
     async fn on_tool_list_changed(&self, _: NotificationContext<RoleClient>) {

@@ -1,0 +1,107 @@
+//! What a tenant has, as MCP resources: contexts, executions and their results.
+
+mod contexts;
+mod executions;
+mod uri;
+
+pub(crate) use uri::Uri;
+
+use crate::{
+    caller::Caller,
+    error::{Error, Result},
+    tools::Call,
+};
+use domain::Scope;
+use rmcp::model::{
+    CacheScope, ListResourceTemplatesResult, ListResourcesResult, ReadResourceResult, ResourceTemplate,
+};
+
+const JSON: &str = "application/json";
+/// How many resources of a kind a page lists.
+const PAGE: u32 = 50;
+/// What a cursor within the executions begins with. Any other is one of contexts.
+const EXECUTIONS: &str = "executions:";
+
+/// Contexts first, then recent executions, each of them latest first; what the caller may not see is left out.
+pub(crate) async fn list(call: Call<'_>, cursor: Option<String>) -> Result<ListResourcesResult> {
+    let executions = require_executions(call.caller);
+    if let Some(place) = cursor.as_deref().and_then(|cursor| cursor.strip_prefix(EXECUTIONS)) {
+        executions?;
+        return executions::list(call, Some(place)).await;
+    }
+    match (call.caller.require(Scope::ContextsRead), executions) {
+        (Ok(()), executions) => {
+            let mut page = contexts::list(call, cursor).await?;
+            if page.next_cursor.is_none() && executions.is_ok() {
+                let more = executions::list(call, None).await?;
+                page.resources.extend(more.resources);
+                page.next_cursor = more.next_cursor;
+            }
+            Ok(page)
+        }
+        (Err(_), Ok(())) if cursor.is_none() => executions::list(call, None).await,
+        (Err(missing), _) => Err(missing),
+    }
+}
+
+/// How resources are addressed.
+pub(crate) fn templates() -> ListResourceTemplatesResult {
+    let template = |uri, name: &str, title, description| {
+        ResourceTemplate::new(uri, name)
+            .with_title(title)
+            .with_description(description)
+            .with_mime_type(JSON)
+    };
+    let hour = 3_600_000;
+    ListResourceTemplatesResult::with_all_items(vec![
+        template(
+            Uri::CONTEXTS,
+            "context",
+            "Context",
+            "A context and its items, as JSON",
+        ),
+        template(
+            Uri::EXECUTIONS,
+            "execution",
+            "Execution",
+            "Where a tool's run stands, and how to go on, as JSON",
+        ),
+        template(
+            Uri::RESULTS,
+            "execution-result",
+            "Result of an execution",
+            "The whole result's JSON text, in pages; offset counts bytes",
+        ),
+    ])
+    .with_ttl_ms(hour)
+    .with_cache_scope(CacheScope::Private)
+}
+
+/// Reads one.
+pub(crate) async fn read(call: Call<'_>, uri: &str) -> Result<ReadResourceResult> {
+    let parsed: Uri = uri.parse()?;
+    require(call.caller, parsed)?;
+    let contents = match parsed {
+        Uri::Context(id) => contexts::read(call, id, uri).await?,
+        Uri::Execution(id) => executions::read(call, id, uri).await?,
+        Uri::Result(id, offset) => executions::read_result(call, id, offset, uri).await?,
+    };
+    Ok(ReadResourceResult::new(vec![contents])
+        .with_ttl_ms(0)
+        .with_cache_scope(CacheScope::Private))
+}
+
+/// Holds the caller to the scope that the resource needs.
+pub(crate) fn require(caller: &Caller, uri: Uri) -> Result<()> {
+    match uri {
+        Uri::Context(_) => caller.require(Scope::ContextsRead),
+        Uri::Execution(_) | Uri::Result(..) => require_executions(caller),
+    }
+}
+
+/// Who may run tools sees what became of it, too.
+pub(crate) fn require_executions(caller: &Caller) -> Result<()> {
+    caller
+        .require(Scope::ToolsExecute)
+        .or_else(|_: Error| caller.require(Scope::ToolsRead))
+}

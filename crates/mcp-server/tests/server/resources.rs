@@ -1,0 +1,247 @@
+//! Resources that are watched, completed and listed, in both eras.
+#![expect(
+    deprecated,
+    reason = "clients of older versions subscribe one by one and set logging levels"
+)]
+
+use crate::support::{ALL, House, PATIENCE, call, eventually, legacy, modern};
+use domain::TenantId;
+use rmcp::model::{
+    ArgumentInfo, CompleteRequestParams, Reference, ServerNotification, SubscribeRequestParams,
+    SubscriptionFilter, UnsubscribeRequestParams,
+};
+use serde_json::json;
+use std::{sync::atomic::Ordering, time::Duration};
+use tokio::time::timeout;
+
+impl House {
+    /// A new context's id.
+    async fn context(&self, name: &str) -> String {
+        let made = self.call(&self.key, "context_create", json!({"name": name})).await;
+        let id = &made["result"]["structuredContent"]["context"]["id"];
+        id.as_str().unwrap().to_owned()
+    }
+
+    async fn until_watched(&self, count: usize) {
+        eventually(&format!("{count} watches"), || {
+            self.rest.watches.load(Ordering::SeqCst) == count
+        })
+        .await;
+    }
+}
+
+fn watching(uris: &[String]) -> SubscriptionFilter {
+    SubscriptionFilter::builder()
+        .resource_subscriptions(uris.iter().cloned())
+        .build()
+}
+
+#[tokio::test]
+async fn a_session_hears_of_what_it_subscribed_to_until_it_takes_that_back() {
+    let house = House::start().await;
+    let (watched, other) = (house.context("watched").await, house.context("other").await);
+    let client = house.client(legacy()).await;
+    let uri = format!("context://{watched}");
+    for _ in 0..2 {
+        client.subscribe(SubscribeRequestParams::new(&uri)).await.unwrap();
+    }
+    house.until_watched(1).await;
+    let updates = &client.service().updates;
+    // Its own stream may be opened a moment after it has initialized: it is told again then.
+    for _ in 0..3000 {
+        house.rest.touch(&other);
+        house.rest.touch(&watched);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        if !updates.lock().is_empty() {
+            break;
+        }
+    }
+    assert!(updates.lock().iter().all(|updated| *updated == uri));
+
+    client.unsubscribe(UnsubscribeRequestParams::new(&uri)).await.unwrap();
+    house.until_watched(0).await;
+    client.subscribe(SubscribeRequestParams::new(&uri)).await.unwrap();
+    house.until_watched(1).await;
+    client.cancel().await.unwrap();
+    house.until_watched(0).await;
+}
+
+#[tokio::test]
+async fn a_stream_hears_of_its_resources_and_of_their_end() {
+    let house = House::start().await;
+    let ids = [house.context("a").await, house.context("b").await];
+    let uris = ids.clone().map(|id| format!("context://{id}"));
+    let client = house.client(modern()).await;
+    let mut stream = client.listen(watching(&uris)).await.unwrap();
+    assert_eq!(stream.acknowledged().resource_subscriptions, Some(uris.to_vec()));
+    house.until_watched(2).await;
+    let mut told = async || match timeout(PATIENCE, stream.next()).await.unwrap().unwrap() {
+        Some(ServerNotification::ResourceUpdatedNotification(told)) => told.params.uri,
+        other => panic!("{other:?}"),
+    };
+    house.rest.touch(&ids[1]);
+    assert_eq!(told().await, uris[1]);
+    house.rest.remove(&ids[0]);
+    assert_eq!(told().await, uris[0]);
+    house.until_watched(1).await;
+    house.rest.touch(&ids[1]);
+    assert_eq!(told().await, uris[1]);
+    drop(stream);
+    house.until_watched(0).await;
+}
+
+#[tokio::test]
+async fn changes_that_happen_while_rest_api_is_away_are_told_afterwards() {
+    let house = House::start().await;
+    let id = house.context("kept").await;
+    let uri = format!("context://{id}");
+    let client = house.client(modern()).await;
+    let mut stream = client.listen(watching(std::slice::from_ref(&uri))).await.unwrap();
+    house.until_watched(1).await;
+    house.rest.stop(house.rest_address).await;
+    house.rest.touch(&id);
+    house.rest.serve(house.rest_address).await;
+    let told = timeout(PATIENCE, stream.next()).await.unwrap().unwrap();
+    assert!(
+        matches!(&told, Some(ServerNotification::ResourceUpdatedNotification(told)) if told.params.uri == uri),
+        "{told:?}"
+    );
+}
+
+#[tokio::test]
+async fn what_is_not_ones_own_cannot_be_subscribed_to() {
+    let house = House::start().await;
+    let id = house.context("ours").await;
+    let uri = format!("context://{id}");
+    let theirs = house.rest.key(TenantId::new(), ALL);
+    let old = house.client_of(&theirs, legacy()).await;
+    let error = old.subscribe(SubscribeRequestParams::new(&uri)).await.unwrap_err();
+    assert!(error.to_string().contains("-32002"), "{error}");
+    let new = house.client_of(&theirs, modern()).await;
+    let mut stream = new.listen(watching(&[uri])).await.unwrap();
+    let ended = timeout(PATIENCE, stream.next()).await.unwrap();
+    assert!(format!("{ended:?}").contains("-32602"), "{ended:?}");
+
+    let blind = house.rest.key(house.tenant, "tools:read");
+    let old = house.client_of(&blind, legacy()).await;
+    let uri = format!("context://{id}");
+    let error = old.subscribe(SubscribeRequestParams::new(uri)).await.unwrap_err();
+    assert!(error.to_string().contains("contexts:read"), "{error}");
+    assert_eq!(house.rest.watches.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn subscriptions_are_bounded_per_session_and_tenant() {
+    let house = House::with(|settings| {
+        settings.subscriptions.max_per_session = 2;
+        settings.subscriptions.max_per_tenant = 3;
+    })
+    .await;
+    let mut uris = Vec::new();
+    for name in ["a", "b", "c"] {
+        uris.push(format!("context://{}", house.context(name).await));
+    }
+    let (one, two) = (house.client(legacy()).await, house.client(legacy()).await);
+    for uri in &uris[..2] {
+        one.subscribe(SubscribeRequestParams::new(uri)).await.unwrap();
+    }
+    let full = one.subscribe(SubscribeRequestParams::new(&uris[2])).await.unwrap_err();
+    assert!(full.to_string().contains("this session"), "{full}");
+    two.subscribe(SubscribeRequestParams::new(&uris[0])).await.unwrap();
+    let full = two.subscribe(SubscribeRequestParams::new(&uris[1])).await.unwrap_err();
+    assert!(full.to_string().contains("this tenant"), "{full}");
+    one.unsubscribe(UnsubscribeRequestParams::new(&uris[0])).await.unwrap();
+    house.until_watched(2).await;
+    two.subscribe(SubscribeRequestParams::new(&uris[1])).await.unwrap();
+    assert!(house.metrics().contains("mcp_resource_subscriptions_active 3"));
+}
+
+#[tokio::test]
+async fn a_revoked_keys_streams_and_subscriptions_end() {
+    let house = House::start().await;
+    let uri = format!("context://{}", house.context("watched").await);
+    let key = house.rest.key(house.tenant, ALL);
+    let old = house.client_of(&key, legacy()).await;
+    old.subscribe(SubscribeRequestParams::new(&uri)).await.unwrap();
+    let params = json!({"notifications": {"resourceSubscriptions": [uri]}});
+    let request = house.post(&house.url, &key, "subscriptions/listen", params);
+    let mut stream = request.send().await.unwrap();
+    assert_eq!(stream.status(), 200);
+    house.until_watched(2).await;
+    house.rest.revoke(&key);
+    let ended = async { while let Ok(Some(_)) = stream.chunk().await {} };
+    timeout(PATIENCE, ended).await.expect("the stream ends");
+    house.until_watched(0).await;
+}
+
+#[tokio::test]
+async fn ids_are_completed_in_both_eras_for_those_who_may_see_them() {
+    let house = House::start().await;
+    let (incident, release) = (house.context("Incident 7").await, house.context("release").await);
+    let ask = |template: &str, argument: &str, typed: &str| {
+        CompleteRequestParams::new(
+            Reference::for_resource(template),
+            ArgumentInfo::new(argument, typed),
+        )
+    };
+    for mode in [modern(), legacy()] {
+        let client = house.client(mode).await;
+        let found = client.complete(ask("context://{id}", "id", "inc")).await.unwrap().completion;
+        assert_eq!(found.values, [incident.as_str()]);
+        assert_eq!((found.total, found.has_more), (Some(1), Some(false)));
+        let found = client.complete(ask("context://{id}", "id", &release)).await.unwrap();
+        assert_eq!(found.completion.values, [release.as_str()]);
+        for (template, argument) in [("file:///{path}", "path"), ("context://{id}", "name")] {
+            let error = client.complete(ask(template, argument, "")).await.unwrap_err();
+            assert!(error.to_string().contains("-32602"), "{error}");
+        }
+    }
+    let theirs = house.rest.key(TenantId::new(), ALL);
+    let client = house.client_of(&theirs, modern()).await;
+    let found = client.complete(ask("context://{id}", "id", "")).await.unwrap();
+    assert!(found.completion.values.is_empty());
+    let blind = house.rest.key(house.tenant, "tools:read");
+    let client = house.client_of(&blind, legacy()).await;
+    let error = client.complete(ask("context://{id}", "id", "")).await.unwrap_err();
+    assert!(error.to_string().contains("contexts:read"), "{error}");
+}
+
+#[tokio::test]
+async fn a_client_hears_of_its_calls_from_the_level_on_that_it_set() {
+    let house = House::start().await;
+    for tool in ["echo", "boom"] {
+        house.rest.register(house.tenant, tool);
+    }
+    house.until_tools(9).await;
+    let client = house.client(legacy()).await;
+    client
+        .set_level(rmcp::model::SetLevelRequestParams::new(rmcp::model::LoggingLevel::Info))
+        .await
+        .unwrap();
+    let messages = &client.service().messages;
+    // Its own stream may be opened a moment after it has initialized.
+    for _ in 0..1000 {
+        client.call_tool(call("boom", json!({"secret": "hunter2"}))).await.unwrap();
+        if messages.lock().len() > 1 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let told = messages.lock().clone();
+    assert!(told.iter().all(|message| message.contains("http_status")), "{told:?}");
+    assert!(!told.iter().any(|message| message.contains("hunter2")), "{told:?}");
+
+    let told = async |level: Option<&str>| {
+        let mut params = json!({"name": "echo", "arguments": {}});
+        if let Some(level) = level {
+            params["_meta"] = json!({"io.modelcontextprotocol/logLevel": level});
+        }
+        let request = house.post(&house.url, &house.key, "tools/call", params);
+        let answer = request.send().await.unwrap().text().await.unwrap();
+        answer.matches("notifications/message").count()
+    };
+    assert_eq!(told(Some("debug")).await, 2, "it began and ended");
+    assert_eq!(told(Some("info")).await, 1);
+    assert_eq!(told(Some("warning")).await, 0);
+    assert_eq!(told(None).await, 0, "nobody asked");
+}
