@@ -111,6 +111,9 @@ impl Builder {
             match *name {
                 REST_API => {
                     set("DATABASE__URL", &database);
+                    // That this machine is busy must not look as if the database were away.
+                    set("DATABASE__ACQUIRE_TIMEOUT", "25s");
+                    set("DATABASE__STATEMENT_TIMEOUT", "25s");
                     set("CREDENTIALS__KEYS", CREDENTIALS_KEY);
                     set("WORKER__URL", &grpc(WORKER));
                 }
@@ -128,7 +131,7 @@ impl Builder {
                 // Stacks share a Redis, but nothing in it.
                 set("REDIS__PREFIX", &format!("{}:", directory.name()));
                 if self.redis.is_none() {
-                    // It is there: that this machine is busy must not look as if it were away.
+                    // Nor Redis.
                     set("REDIS__TIMEOUT", "10s");
                     set("REDIS__CONNECT_TIMEOUT", "10s");
                 }

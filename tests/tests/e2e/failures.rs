@@ -380,7 +380,11 @@ async fn without_the_database_requests_fail_clearly_and_health_does_not() -> Out
     }
     let (url, proxy) = Backend::database_behind_proxy().await?;
     let builder = Stack::builder(Backend::Postgres).services(&[REST_API, MCP_SERVER]);
-    let stack = builder.set(REST_API, "DATABASE__URL", &url).start().await?;
+    let stack = builder
+        .set(REST_API, "DATABASE__URL", &url)
+        .set(REST_API, "DATABASE__ACQUIRE_TIMEOUT", "3s")
+        .start()
+        .await?;
     let key = stack.tenant("acme", "all").await?;
     let rest = stack.rest(&key);
     let raw = stack.raw(&key);
