@@ -1,5 +1,12 @@
 //! rest-api's own metrics.
 
+/// From a wake-up's milliseconds to an outage's hour, in seconds.
+const QUEUE_WAIT: [f64; 14] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 120.0, 600.0, 3600.0,
+];
+/// Up to the most that a policy may allow.
+const ATTEMPTS: [f64; 6] = [1.0, 2.0, 3.0, 5.0, 10.0, 20.0];
+
 telemetry::metrics! {
     /// Contexts created, by tenant and type.
     pub static CONTEXTS_CREATED: Counter["tenant_id", "type"] = "mcp_contexts_created_total";
@@ -15,6 +22,29 @@ telemetry::metrics! {
     pub static TOOL_EXECUTION_DURATION: Histogram["tool", "status"] = "mcp_tool_execution_duration_seconds", buckets: &telemetry::metrics::buckets::MCP;
     /// Tool executions that this replica waits for.
     pub static TOOL_EXECUTIONS_IN_FLIGHT: Gauge[] = "mcp_tool_executions_in_flight";
+    /// Tool executions that were queued or put before an approver, by tool.
+    pub static EXECUTIONS_ENQUEUED: Counter["tool"] = "mcp_executions_enqueued_total";
+    /// Tool executions that stand so (queued, awaiting_approval, running, dead), by tenant. Exported by one replica.
+    pub static EXECUTIONS: Gauge["tenant_id", "status"] = "mcp_executions";
+    /// For how long the oldest tool execution that is due has waited for a worker, seconds; 0 when none waits. Exported
+    /// by one replica.
+    pub static EXECUTION_QUEUE_AGE: Gauge[] = "mcp_execution_queue_age_seconds";
+    /// How long tool executions waited for a worker since they were due, seconds.
+    pub static EXECUTION_QUEUE_WAIT: Histogram[] = "mcp_execution_queue_wait_seconds", buckets: &QUEUE_WAIT;
+    /// Failed attempts at a tool execution that are followed by another, by tool.
+    pub static EXECUTION_RETRIES: Counter["tool"] = "mcp_execution_retries_total";
+    /// Attempts that a tool execution had taken when it ended.
+    pub static EXECUTION_ATTEMPTS: Histogram[] = "mcp_execution_attempts", buckets: &ATTEMPTS;
+    /// Tool executions whose worker or replica was lost, or that came too late, by tool and by what they became (queued:
+    /// they run again).
+    pub static EXECUTIONS_REAPED: Counter["tool", "status"] = "mcp_executions_reaped_total";
+    /// Runs that schedules were due for, by what became of them: enqueued, missed (their time passed and another run
+    /// stands for them, or none), refused.
+    pub static SCHEDULE_RUNS: Counter["result"] = "mcp_schedule_runs_total";
+    /// Schedules that switched themselves off, by reason.
+    pub static SCHEDULES_DISABLED: Counter["reason"] = "mcp_schedules_disabled_total";
+    /// Workers' lease streams that are open.
+    pub static LEASE_STREAMS: Gauge[] = "rest_api_lease_streams";
     /// Connections of the database pool, by state (idle, used).
     pub static DB_POOL_CONNECTIONS: Gauge["state"] = "db_pool_connections";
     /// The most connections that the database pool may open.

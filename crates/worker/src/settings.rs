@@ -133,7 +133,8 @@ impl Default for Concurrency {
 pub struct Queue {
     /// Whether this worker takes up any.
     pub enabled: bool,
-    /// How many runs are held at once, those included whose outcome is not stored yet.
+    /// How many runs are held at once, those included whose outcome is not stored yet. Several times what rest-api lets
+    /// one tenant run (`queue.running_per_tenant`): so many tenants may be slow before others wait.
     pub room: u32,
 }
 
@@ -141,7 +142,7 @@ impl Default for Queue {
     fn default() -> Self {
         Self {
             enabled: true,
-            room: 32,
+            room: 128,
         }
     }
 }
@@ -161,6 +162,9 @@ pub struct Jobs {
     /// How often executions whose worker was lost are ended.
     #[serde(with = "chassis::settings::duration")]
     pub reap_executions: Duration,
+    /// How often what schedules are due for is enqueued.
+    #[serde(with = "chassis::settings::duration")]
+    pub run_schedules: Duration,
     /// How many rows one call changes at most; a job calls until less comes back.
     pub batch: u32,
     /// How long one call may take.
@@ -175,6 +179,7 @@ impl Default for Jobs {
             expire_contexts: Duration::from_secs(10),
             purge_expired: Duration::from_secs(300),
             reap_executions: Duration::from_secs(10),
+            run_schedules: Duration::from_secs(1),
             batch: 500,
             timeout: Duration::from_secs(30),
         }
@@ -238,6 +243,7 @@ impl chassis::Settings for Settings {
             ("jobs.expire_contexts", jobs.expire_contexts),
             ("jobs.purge_expired", jobs.purge_expired),
             ("jobs.reap_executions", jobs.reap_executions),
+            ("jobs.run_schedules", jobs.run_schedules),
             ("jobs.timeout", jobs.timeout),
         ] {
             expect(!duration.is_zero(), key, "a duration above zero")?;

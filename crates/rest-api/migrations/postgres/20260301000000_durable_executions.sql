@@ -19,7 +19,7 @@ ALTER TABLE executions ADD COLUMN watched BOOLEAN NOT NULL DEFAULT TRUE;
 
 DROP INDEX executions_by_turn;
 CREATE INDEX executions_ready ON executions (tenant_id, priority DESC, run_at, id) WHERE status = 'queued' AND ready;
-CREATE INDEX executions_waiting ON executions (run_at) WHERE status = 'queued' AND NOT ready;
+CREATE INDEX executions_by_run_at ON executions (ready, run_at) WHERE status = 'queued';
 -- Counts of what is open, and of what one tenant has running.
 CREATE INDEX executions_open ON executions (tenant_id, status)
     WHERE status IN ('queued', 'awaiting_approval', 'running', 'dead');
@@ -72,7 +72,9 @@ CREATE TABLE schedules (
     missed_runs       TEXT    NOT NULL,
     enabled           BOOLEAN NOT NULL,
     priority          INTEGER NOT NULL,
+    disabled_reason   TEXT,
     next_run_at       BIGINT,
+    claimed_until     BIGINT,
     last_run_at       BIGINT,
     last_execution_id UUID,
     version           BIGINT  NOT NULL,

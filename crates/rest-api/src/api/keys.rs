@@ -135,7 +135,8 @@ impl Api {
         Ok(key)
     }
 
-    /// Makes a key with the same name, scopes, tools and time of expiry, and lets the old one work for `overlap` more.
+    /// Makes a key with the same name, scopes, tools and time of expiry, which schedules run as from now on, and
+    /// lets the old one work for `overlap` more.
     pub async fn rotate_key(&self, caller: &Principal, id: ApiKeyId, overlap: Duration) -> Result<IssuedKey> {
         let old = self.get_key(caller, id).await?;
         if overlap > MAX_OVERLAP {
@@ -154,8 +155,11 @@ impl Api {
             expires_at: old.expires_at,
         };
         let issued = self.make_key(caller, new).await?;
-        self.0
-            .store
+        let store = &self.0.store;
+        store
+            .hand_over_schedules(caller.tenant_id, id, issued.key.id)
+            .await?;
+        store
             .revoke_key(caller.tenant_id, id, now() + overlap)
             .await
             .or_missing("API key")?;

@@ -5,6 +5,7 @@ mod contexts;
 mod executions;
 mod keys;
 mod maintenance;
+mod schedules;
 mod tools;
 
 pub use contexts::{ItemsPage, Search};

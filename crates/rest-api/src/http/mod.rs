@@ -1,11 +1,13 @@
 //! The HTTP door: REST under `/api/v1`, described by OpenAPI. Translates; the use cases stand in [`crate::api`].
 
 mod contexts;
+mod execute;
 mod executions;
 mod guard;
 mod idempotency;
 mod keys;
 pub mod openapi;
+mod schedules;
 mod tools;
 mod version;
 
@@ -27,7 +29,9 @@ fn described() -> OpenApiRouter<Api> {
     let api = contexts::routes()
         .merge(keys::routes())
         .merge(tools::routes())
-        .merge(executions::routes());
+        .merge(execute::routes())
+        .merge(executions::routes())
+        .merge(schedules::routes());
     OpenApiRouter::with_openapi(openapi::base()).nest("/api/v1", api)
 }
 

@@ -17,6 +17,7 @@ pub(crate) enum Listing {
     Keys = 4,
     Tools = 5,
     Executions = 6,
+    Schedules = 7,
 }
 
 /// A row's place in a listing that is ordered by a number (a time, a sequence) and an identifier.

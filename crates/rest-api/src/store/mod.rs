@@ -8,7 +8,9 @@ mod error;
 mod postgres;
 mod queue;
 mod rows;
+pub mod schedules;
 pub mod settings;
+mod signals;
 mod sqlite;
 mod text;
 
@@ -17,6 +19,7 @@ pub use queue::{
     End, FIRST_TOKEN, HeldLease, LeaseAsk, Leased, MAX_LEASED, MAX_LOST, NewExecution, QueueState, QueueStore, Reaped,
     Renewed, Signal, Start,
 };
+pub use schedules::ScheduleStore;
 pub use settings::DatabaseSettings;
 
 use domain::{
@@ -141,7 +144,7 @@ pub struct PoolState {
 ///
 /// Every method may answer [`StoreError::Unavailable`]; what else it may answer stands with it.
 #[async_trait::async_trait]
-pub trait Store: QueueStore {
+pub trait Store: QueueStore + ScheduleStore {
     /// `sqlite` or `postgresql`, as in `db.system.name`.
     fn system(&self) -> &'static str;
     /// How full the pool is.

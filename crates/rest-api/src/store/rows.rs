@@ -1,12 +1,12 @@
 //! Rows as both databases give them, and what they mean.
 
-use super::{KeyOwner, Result, SealedCredentials, StoreError};
+use super::{KeyOwner, Leased, Reaped, Result, SealedCredentials, StoreError};
 use chrono::DateTime;
 use domain::{
     ApiKeyId, ContextId, ExecutionId, JsonObject, Principal, ScheduleId, TenantId, Time, ToolId, ToolRules,
     api_key::ApiKey,
     context::{Context, ContextItem, ContextStatus},
-    execution::{Execution, ExecutionError, ExecutionStatus},
+    execution::{Attempt, Execution, ExecutionError, ExecutionStatus},
     tenant::{Tenant, TenantStatus},
     tool::{Tool, ToolSpec},
 };
@@ -24,20 +24,20 @@ pub(crate) fn json<T: Serialize>(value: &T) -> Result<String> {
     serde_json::to_string(value).map_err(|e| StoreError::Internal(sqlx::Error::Encode(Box::new(e))))
 }
 
-fn time(micros: i64) -> Result<Time> {
+pub(crate) fn time(micros: i64) -> Result<Time> {
     let range = || StoreError::Internal(sqlx::Error::Decode("a time out of range".into()));
     DateTime::from_timestamp_micros(micros).ok_or_else(range)
 }
 
-fn optional_time(micros: Option<i64>) -> Result<Option<Time>> {
+pub(crate) fn optional_time(micros: Option<i64>) -> Result<Option<Time>> {
     micros.map(time).transpose()
 }
 
-fn from_json<T: DeserializeOwned>(text: &str) -> Result<T> {
+pub(crate) fn from_json<T: DeserializeOwned>(text: &str) -> Result<T> {
     serde_json::from_str(text).map_err(StoreError::decode)
 }
 
-fn from_word<T>(word: &str) -> Result<T>
+pub(crate) fn from_word<T>(word: &str) -> Result<T>
 where
     T: std::str::FromStr<Err: std::error::Error + Send + Sync + 'static>,
 {
@@ -287,6 +287,12 @@ pub(crate) struct ToolToRunRow {
     credentials: Option<Vec<u8>>,
 }
 
+impl ToolToRunRow {
+    pub(crate) fn id(&self) -> ToolId {
+        ToolId(self.tool.id)
+    }
+}
+
 impl Row for ToolToRunRow {
     type Entity = (Tool, Option<SealedCredentials>);
     fn read(self) -> Result<Self::Entity> {
@@ -354,6 +360,104 @@ impl Row for ExecutionRow {
             created_at: time(self.created_at)?,
             started_at: optional_time(self.started_at)?,
             finished_at: optional_time(self.finished_at)?,
+        })
+    }
+}
+
+/// An attempt; nothing in it where an execution has none.
+#[derive(FromRow)]
+pub(crate) struct AttemptRow {
+    number: Option<i64>,
+    owner: Option<String>,
+    outcome: Option<String>,
+    error_code: Option<String>,
+    error_message: Option<String>,
+    started_at: Option<i64>,
+    finished_at: Option<i64>,
+}
+
+impl Row for AttemptRow {
+    type Entity = Option<Attempt>;
+    fn read(self) -> Result<Self::Entity> {
+        let (Some(number), Some(started_at), Some(finished_at)) = (self.number, self.started_at, self.finished_at)
+        else {
+            return Ok(None);
+        };
+        let error = self.error_code.map(|code| ExecutionError {
+            code,
+            message: self.error_message.unwrap_or_default(),
+        });
+        Ok(Some(Attempt {
+            number: i32::try_from(number).map_err(StoreError::decode)?,
+            owner: self.owner.unwrap_or_default(),
+            outcome: self.outcome.unwrap_or_default(),
+            error,
+            started_at: time(started_at)?,
+            finished_at: time(finished_at)?,
+        }))
+    }
+}
+
+#[derive(FromRow)]
+pub(crate) struct ReapedRow {
+    id: Uuid,
+    tool: String,
+    status: String,
+    created_at: i64,
+}
+
+impl Row for ReapedRow {
+    type Entity = Reaped;
+    fn read(self) -> Result<Reaped> {
+        Ok(Reaped {
+            id: ExecutionId(self.id),
+            tool: self.tool,
+            status: from_word(&self.status)?,
+            created_at: time(self.created_at)?,
+        })
+    }
+}
+
+/// A row that was leased, without its tool.
+#[derive(FromRow)]
+pub(crate) struct LeasedRow {
+    #[sqlx(flatten)]
+    execution: ExecutionRow,
+    fencing_token: i64,
+    traceparent: Option<String>,
+    max_attempts: i32,
+    idempotent: bool,
+    tenant: String,
+    key_active: bool,
+}
+
+impl LeasedRow {
+    pub(crate) fn tenant_id(&self) -> Uuid {
+        self.execution.tenant_id
+    }
+
+    pub(crate) fn tool_id(&self) -> Option<ToolId> {
+        self.execution.tool_id.map(ToolId)
+    }
+
+    pub(crate) fn held(&self) -> (ExecutionId, i64) {
+        (ExecutionId(self.execution.id), self.fencing_token)
+    }
+}
+
+impl Row for LeasedRow {
+    type Entity = Leased;
+    fn read(self) -> Result<Leased> {
+        Ok(Leased {
+            execution: self.execution.read()?,
+            token: self.fencing_token,
+            tenant: self.tenant,
+            tool: None,
+            credentials: None,
+            key_active: self.key_active,
+            traceparent: self.traceparent,
+            max_attempts: self.max_attempts,
+            idempotent: self.idempotent,
         })
     }
 }

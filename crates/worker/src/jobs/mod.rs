@@ -5,6 +5,7 @@
 mod expire_contexts;
 mod purge_expired;
 mod reap_executions;
+mod run_schedules;
 
 use crate::{metrics, settings};
 use async_trait::async_trait;
@@ -43,10 +44,11 @@ pub(crate) fn start(settings: &settings::Jobs, host: &Host, channel: &GrpcChanne
         return;
     }
     let settings = Arc::new(settings.clone());
-    let jobs: [(&'static str, Box<dyn Job>); 3] = [
+    let jobs: [(&'static str, Box<dyn Job>); 4] = [
         ("job expire_contexts", Box::new(expire_contexts::ExpireContexts)),
         ("job purge_expired", Box::new(purge_expired::PurgeExpired)),
         ("job reap_executions", Box::new(reap_executions::ReapExecutions)),
+        ("job run_schedules", Box::new(run_schedules::RunSchedules)),
     ];
     for (task, job) in jobs {
         let schedule = Schedule {

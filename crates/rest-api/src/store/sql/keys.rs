@@ -32,6 +32,15 @@ const OWNER: Statement = Statement::new(
          FROM api_keys k JOIN tenants t ON t.id = k.tenant_id WHERE k.hash = $1"
     ),
 );
+const OWNER_BY_ID: Statement = Statement::new(
+    "api_keys.owner_by_id",
+    concat!(
+        "SELECT ",
+        columns!(),
+        ", t.name AS tenant, t.status AS tenant_status
+         FROM api_keys k JOIN tenants t ON t.id = k.tenant_id WHERE k.id = $1 AND k.tenant_id = $2"
+    ),
+);
 const TOUCH: Statement = Statement::new(
     "api_keys.touch",
     "UPDATE api_keys SET last_used_at = $2 WHERE id = $1 AND (last_used_at IS NULL OR last_used_at < $2)",
@@ -98,6 +107,16 @@ pub(super) async fn owner(store: &SqlStore, hash: &SecretHash) -> Result<Option<
         .bind(hash.0.to_vec())
         .first::<KeyOwnerRow>(&store.read)
         .await?;
+    row.map(KeyOwnerRow::read).transpose()
+}
+
+pub(super) async fn owner_by_id(
+    store: &SqlStore,
+    tenant: TenantId,
+    id: ApiKeyId,
+) -> Result<Option<KeyOwner>> {
+    let call = OWNER_BY_ID.bind(id.0).bind(tenant.0);
+    let row = call.first::<KeyOwnerRow>(&store.read).await?;
     row.map(KeyOwnerRow::read).transpose()
 }
 

@@ -9,6 +9,7 @@ mod items;
 mod keys;
 mod leases;
 mod queue;
+mod schedules;
 mod search;
 mod statement;
 mod store;
@@ -18,9 +19,11 @@ mod tools;
 pub(super) use super::dialect::{self, Db};
 pub(super) use statement::Statement;
 
-use crate::store::{Result, StoreError};
+use crate::store::{Result, StoreError, signals::Signals};
 use sqlx::{Pool, Transaction};
 use std::{future::Future, time::Duration};
+use tokio::sync::Mutex;
+use uuid::Uuid;
 
 /// A store on one kind of database.
 pub(crate) struct SqlStore {
@@ -29,6 +32,9 @@ pub(crate) struct SqlStore {
     /// For everything else. SQLite has one writer at a time, so this pool has one connection there; on PostgreSQL it
     /// is the same pool.
     pub(super) write: Pool<Db>,
+    signals: Signals,
+    /// The tenant that was leased to last. Locked while leasing: who leases in the same moment would meet the same rows.
+    turn: Mutex<Uuid>,
 }
 
 const BEGIN: Statement = Statement::new("transaction.begin", dialect::BEGIN);
@@ -38,6 +44,15 @@ const COMMIT: Statement = Statement::new("transaction.commit", "COMMIT");
 const ATTEMPTS: u32 = 4;
 
 impl SqlStore {
+    pub(super) fn new(read: Pool<Db>, write: Pool<Db>, signals: Signals) -> Self {
+        Self {
+            read,
+            write,
+            signals,
+            turn: Mutex::new(Uuid::nil()),
+        }
+    }
+
     async fn begin(&self) -> Result<Transaction<'static, Db>> {
         BEGIN.measure(self.write.begin_with(dialect::BEGIN)).await
     }
