@@ -3,11 +3,14 @@
 use crate::store::StoreError;
 use axum::response::{IntoResponse, Response};
 use chassis::problem::Problem;
-use domain::{Invalid, principal::MissingScope};
+use domain::{Invalid, execution::ExecutionStatus, principal::MissingScope};
 use http::{HeaderValue, StatusCode, header::WWW_AUTHENTICATE};
 use serde_json::json;
 use std::time::Duration;
 use tonic::{Code, Status, metadata::MetadataValue};
+
+/// When a tenant whose queue is full may try again.
+const QUEUE_FULL: Duration = Duration::from_secs(5);
 
 /// A use case's answer.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -76,6 +79,32 @@ pub enum Error {
         /// What it is: `the database`, `a worker`.
         what: &'static str,
     },
+    /// The execution does not stand so that this could be done.
+    #[error("the execution is {}", .0.as_str())]
+    WrongStatus(ExecutionStatus),
+    /// The key asked for it itself.
+    #[error("a key cannot approve what it asked for itself")]
+    OwnRequest,
+    /// The approval is for something else.
+    #[error("the digest is not this execution's")]
+    DigestMismatch,
+    /// The tool is not the one any more that was asked for.
+    #[error("the tool changed since its run was asked for")]
+    ToolChanged,
+    /// It may have had its effect, and must not have it twice.
+    #[error(
+        "the call may have had its effect, and may have it twice if it is replayed; say that you know it"
+    )]
+    OutcomeUnknown,
+    /// Too much of the tenant waits.
+    #[error("{limit} executions of this tenant are waiting already, which is the limit")]
+    QueueFull {
+        /// How many may wait.
+        limit: u32,
+    },
+    /// Another has taken the execution over.
+    #[error("the lease was lost: another has taken the execution over, or it has ended")]
+    LeaseLost,
     /// No credentials key is configured.
     #[error("credentials cannot be kept: no credentials key is configured")]
     NoCredentialsKey,
@@ -158,6 +187,13 @@ impl Error {
             Self::TooLarge { .. } => "too_large",
             Self::RateLimited { .. } => "rate_limited",
             Self::Unavailable { .. } => "unavailable",
+            Self::WrongStatus(_) => "wrong_status",
+            Self::OwnRequest => "own_request",
+            Self::DigestMismatch => "digest_mismatch",
+            Self::ToolChanged => "tool_changed",
+            Self::OutcomeUnknown => "outcome_unknown",
+            Self::QueueFull { .. } => "queue_full",
+            Self::LeaseLost => "lease_lost",
             Self::NoCredentialsKey => "no_credentials_key",
             Self::Internal(_) => "internal",
         }
@@ -167,9 +203,10 @@ impl Error {
     fn statuses(&self) -> (StatusCode, Code) {
         match self {
             Self::Unauthenticated(_) => (StatusCode::UNAUTHORIZED, Code::Unauthenticated),
-            Self::MissingScope(_) | Self::ArgumentsNotAllowed(_) | Self::ToolRulesExceeded => {
-                (StatusCode::FORBIDDEN, Code::PermissionDenied)
-            }
+            Self::MissingScope(_)
+            | Self::ArgumentsNotAllowed(_)
+            | Self::ToolRulesExceeded
+            | Self::OwnRequest => (StatusCode::FORBIDDEN, Code::PermissionDenied),
             Self::TooMany { .. } => (StatusCode::CONFLICT, Code::ResourceExhausted),
             Self::Invalid(_) | Self::Arguments(_) => (StatusCode::BAD_REQUEST, Code::InvalidArgument),
             Self::NotFound(_) => (StatusCode::NOT_FOUND, Code::NotFound),
@@ -177,7 +214,13 @@ impl Error {
             Self::VersionMismatch { .. } => (StatusCode::PRECONDITION_FAILED, Code::FailedPrecondition),
             Self::IdempotencyMismatch => (StatusCode::UNPROCESSABLE_ENTITY, Code::FailedPrecondition),
             Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, Code::OutOfRange),
-            Self::RateLimited { .. } => (StatusCode::TOO_MANY_REQUESTS, Code::ResourceExhausted),
+            Self::RateLimited { .. } | Self::QueueFull { .. } => {
+                (StatusCode::TOO_MANY_REQUESTS, Code::ResourceExhausted)
+            }
+            Self::WrongStatus(_) | Self::DigestMismatch | Self::ToolChanged | Self::OutcomeUnknown => {
+                (StatusCode::CONFLICT, Code::FailedPrecondition)
+            }
+            Self::LeaseLost => (StatusCode::CONFLICT, Code::Aborted),
             Self::Unavailable { .. } => (StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable),
             Self::NoCredentialsKey => (StatusCode::CONFLICT, Code::FailedPrecondition),
             Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, Code::Internal),
@@ -211,7 +254,8 @@ impl From<StoreError> for Error {
                 tracing::warn!(error = %cause, "database unavailable");
                 Self::Unavailable { what: "the database" }
             }
-            StoreError::LeaseLost | StoreError::Internal(_) => Self::Internal(error.into()),
+            StoreError::LeaseLost => Self::LeaseLost,
+            StoreError::Internal(_) => Self::Internal(error.into()),
         }
     }
 }
@@ -248,6 +292,8 @@ impl From<Error> for Problem {
             Error::VersionMismatch { current } => problem.with("current_version", json!(current)),
             Error::TooLarge { limit, .. } => problem.with("limit_bytes", json!(limit)),
             Error::RateLimited { retry_after } => problem.retry_after(*retry_after),
+            Error::WrongStatus(status) => problem.with("execution_status", json!(status.as_str())),
+            Error::QueueFull { .. } => problem.retry_after(QUEUE_FULL),
             Error::Unavailable { .. } => problem.retry_after(Duration::from_secs(1)),
             _ => problem,
         }

@@ -1,9 +1,14 @@
 //! What replicas share is exported by exactly one of them: the holder of a lease in the database. The holder stops
 //! by itself when it could not renew in time, so that no sum ever counts twice.
 
-use crate::{clock::now, metrics, store::SharedStore};
+use crate::{
+    clock::now,
+    metrics,
+    store::{QueueState, SharedStore},
+};
 use arc_swap::ArcSwap;
 use chassis::Host;
+use domain::{Time, execution::ExecutionStatus};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -18,6 +23,7 @@ struct Shared {
     until: Option<Instant>,
     contexts: Vec<(String, i64)>,
     keys: Vec<(String, i64)>,
+    queue: QueueState,
 }
 
 impl Shared {
@@ -25,6 +31,10 @@ impl Shared {
         until: None,
         contexts: Vec::new(),
         keys: Vec::new(),
+        queue: QueueState {
+            by_status: Vec::new(),
+            oldest_queued: None,
+        },
     };
 
     fn valid(&self) -> bool {
@@ -40,12 +50,43 @@ impl Shared {
             .map(|(tenant, n)| ([tenant.clone()], *n as f64))
             .collect()
     }
+
+    fn executions(&self) -> Vec<([String; 2], f64)> {
+        if !self.valid() {
+            return Vec::new();
+        }
+        let series = |(tenant, status, n): &(String, ExecutionStatus, i64)| {
+            ([tenant.clone(), status.as_str().to_owned()], *n as f64)
+        };
+        self.queue.by_status.iter().map(series).collect()
+    }
+
+    fn queue_age(&self) -> Vec<([String; 0], f64)> {
+        if !self.valid() {
+            return Vec::new();
+        }
+        let age = |since: Time| (now() - since).as_seconds_f64().max(0.0);
+        vec![([], self.queue.oldest_queued.map_or(0.0, age))]
+    }
+}
+
+/// Whether this replica does what one does for all. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Leadership(Arc<ArcSwap<Shared>>);
+
+impl Leadership {
+    /// Whether it does now.
+    pub(crate) fn holds(&self) -> bool {
+        self.0.load().valid()
+    }
 }
 
 /// Takes the lease whenever it is free, counts while holding it, and gives it back when the service stops.
-pub(crate) fn export_shared_gauges(store: SharedStore, replica: String, host: &Host) {
+pub(crate) fn export_shared_gauges(store: SharedStore, replica: String, host: &Host) -> Leadership {
     let shared = Arc::new(ArcSwap::from_pointee(Shared::NOTHING));
     let (contexts, keys, leader) = (Arc::clone(&shared), Arc::clone(&shared), Arc::clone(&shared));
+    let (executions, age) = (Arc::clone(&shared), Arc::clone(&shared));
+    let leadership = Leadership(Arc::clone(&shared));
     host.telemetry
         .on_scrape_gauge(&metrics::CONTEXTS_ACTIVE, move || {
             contexts.load().family(&contexts.load().contexts)
@@ -54,6 +95,10 @@ pub(crate) fn export_shared_gauges(store: SharedStore, replica: String, host: &H
         .on_scrape_gauge(&metrics::API_KEYS_ACTIVE, move || {
             keys.load().family(&keys.load().keys)
         });
+    host.telemetry
+        .on_scrape_gauge(&metrics::EXECUTIONS, move || executions.load().executions());
+    host.telemetry
+        .on_scrape_gauge(&metrics::EXECUTION_QUEUE_AGE, move || age.load().queue_age());
     host.telemetry
         .on_scrape(move || metrics::LEADER.set(f64::from(u8::from(leader.load().valid())), []));
     host.tasks.spawn_graceful("shared-gauges", async move |stop| {
@@ -75,6 +120,7 @@ pub(crate) fn export_shared_gauges(store: SharedStore, replica: String, host: &H
         // Best effort: a lease that is not given back ends by itself.
         let _ = store.release_lease(LEASE, &replica).await;
     });
+    leadership
 }
 
 async fn count(store: &SharedStore, replica: &str) -> crate::store::Result<Shared> {
@@ -84,9 +130,11 @@ async fn count(store: &SharedStore, replica: &str) -> crate::store::Result<Share
     }
     let contexts = store.count_active_contexts(now()).await?;
     let keys = store.count_active_keys(now()).await?;
+    let queue = store.queue_state(now()).await?;
     Ok(Shared {
         until: Some(asked + TTL),
         contexts,
         keys,
+        queue,
     })
 }

@@ -13,6 +13,7 @@ pub mod grpc;
 pub mod http;
 mod leader;
 pub mod metrics;
+pub mod queue;
 pub mod runner;
 pub mod schema;
 pub mod selection;
@@ -65,8 +66,9 @@ impl chassis::Service for RestApi {
         follow_redis(&coordination, host);
         let replica = format!("{}-{}", host_name(), uuid::Uuid::now_v7());
         watch_pool(&store, host);
-        leader::export_shared_gauges(Arc::clone(&store), replica.clone(), host);
+        let leadership = leader::export_shared_gauges(Arc::clone(&store), replica.clone(), host);
         let api = assemble(&settings, Arc::clone(&store), &coordination, replica, host)?;
+        queue::sweep(api.clone(), leadership);
         let guard = Guard {
             api: api.clone(),
             limiter: coordination.limiter,
@@ -99,9 +101,13 @@ fn assemble(
         runner: Runner::connect(host, &settings.worker.url)?,
         schemas: schema::Schemas::default(),
         selections: selection::Selections::default(),
+        hub: queue::Hub::follow(&store, &host.tasks),
+        backlog: queue::Backlog::new(Arc::clone(&store), settings.queue.queued_per_tenant),
+        queue: settings.queue.clone(),
         limits: settings.limits.clone(),
         retention: settings.retention.clone(),
         tasks: host.tasks.clone(),
+        shutdown: host.shutdown.clone(),
         store,
         replica,
     }))

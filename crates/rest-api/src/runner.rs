@@ -1,5 +1,6 @@
 //! Reaches the workers: one call, a stream of progress, an outcome.
 
+use crate::queue::report::Ended;
 use anyhow::Context as _;
 use chassis::{
     Dependency, Host,
@@ -8,7 +9,7 @@ use chassis::{
 use domain::execution::Outcome;
 use proto::v1::{Progress, RunToolRequest, run_tool_event::Event, tool_runner_client::ToolRunnerClient};
 use secrecy::{ExposeSecret, SecretString};
-use std::error::Error as _;
+use std::{error::Error as _, time::Duration};
 use tonic::{Code, Status, Streaming};
 
 /// The client of the workers. Cheap to clone.
@@ -30,7 +31,7 @@ pub enum Told {
     /// How far it has come.
     Progress(Progress),
     /// How it ended; nothing follows.
-    Outcome(Outcome),
+    Ended(Ended),
 }
 
 impl Runner {
@@ -87,7 +88,12 @@ impl Run {
                 Some(Event::Progress(progress)) => return Ok(Told::Progress(progress)),
                 Some(Event::Outcome(outcome)) => {
                     let outcome = Outcome::try_from(outcome).map_err(|e| Status::internal(e.to_string()))?;
-                    return Ok(Told::Outcome(outcome));
+                    return Ok(Told::Ended(Ended {
+                        outcome,
+                        transient: event.transient,
+                        departed: event.departed,
+                        retry_after: event.retry_after_ms.map(Duration::from_millis),
+                    }));
                 }
                 // A newer worker may tell more than this version knows.
                 None => {}

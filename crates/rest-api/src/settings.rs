@@ -5,7 +5,12 @@ use chassis::settings::{Common, Invalid};
 use coordination::RateLimit;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
-use std::{path::PathBuf, time::Duration};
+use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
+
+/// What `queue.lease` may be.
+const LEASE: RangeInclusive<Duration> = Duration::from_secs(2)..=Duration::from_secs(600);
+/// What `queue.approval_time` may be.
+const APPROVAL_TIME: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30 * 24 * 3600);
 
 /// rest-api's settings.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -21,6 +26,8 @@ pub struct Settings {
     pub worker: Worker,
     /// What a caller may send.
     pub limits: Limits,
+    /// How executions are queued.
+    pub queue: Queue,
     /// How often a key may call.
     pub rate_limit: RateLimit,
     /// How long things are kept.
@@ -69,6 +76,22 @@ pub struct Limits {
     pub schedules_per_tenant: u32,
 }
 
+/// How executions are queued.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Queue {
+    /// How many executions of one tenant run at once, in all workers together.
+    pub running_per_tenant: u32,
+    /// How many executions of one tenant may wait.
+    pub queued_per_tenant: u32,
+    /// How long a worker keeps a run without a sign of life.
+    #[serde(with = "chassis::settings::duration")]
+    pub lease: Duration,
+    /// How long a destructive tool's run waits for approval.
+    #[serde(with = "chassis::settings::duration")]
+    pub approval_time: Duration,
+}
+
 /// How long things are kept.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -99,6 +122,36 @@ impl Default for Limits {
             keys_per_tenant: 1000,
             schedules_per_tenant: 1000,
         }
+    }
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self {
+            running_per_tenant: 32,
+            queued_per_tenant: 10_000,
+            lease: Duration::from_secs(15),
+            approval_time: Duration::from_secs(24 * 3600),
+        }
+    }
+}
+
+impl Queue {
+    fn validate(&self) -> Result<(), Invalid> {
+        if self.running_per_tenant == 0 {
+            return Err(Invalid::new("queue.running_per_tenant", "at least 1"));
+        }
+        if self.queued_per_tenant == 0 {
+            return Err(Invalid::new("queue.queued_per_tenant", "at least 1"));
+        }
+        // A worker renews three times within it; below some seconds a busy machine would lose leases.
+        if !LEASE.contains(&self.lease) {
+            return Err(Invalid::new("queue.lease", "2s to 10m"));
+        }
+        if !APPROVAL_TIME.contains(&self.approval_time) {
+            return Err(Invalid::new("queue.approval_time", "1s to 30d"));
+        }
+        Ok(())
     }
 }
 
@@ -137,6 +190,7 @@ impl chassis::Settings for Settings {
             let expected = "at least limits.item_bytes and at most 3MiB";
             return Err(Invalid::new("limits.page_bytes", expected));
         }
+        self.queue.validate()?;
         self.rate_limit
             .validate()
             .map_err(|(key, expected)| Invalid::new(key, expected))?;
@@ -155,12 +209,16 @@ mod tests {
     /// Whoever shows the error puts "expected" before it.
     #[test]
     fn what_was_expected_is_said_without_the_word() {
-        let wrong: [fn(&mut Settings); 5] = [
+        let wrong: [fn(&mut Settings); 9] = [
             |s| s.redis.url = Some("http://x".into()),
             |s| s.database.statement_timeout = 2 * MAX_STATEMENT_TIMEOUT,
             |s| s.limits.item_bytes = 0,
             |s| s.limits.page_bytes = 1,
             |s| s.rate_limit.per_second = -1.0,
+            |s| s.queue.running_per_tenant = 0,
+            |s| s.queue.queued_per_tenant = 0,
+            |s| s.queue.lease = Duration::ZERO,
+            |s| s.queue.approval_time = Duration::ZERO,
         ];
         for spoil in wrong {
             let mut settings = Settings::default();

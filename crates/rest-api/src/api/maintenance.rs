@@ -20,11 +20,20 @@ impl Api {
         Ok(executions + self.0.store.purge_idempotency(now, limit).await?)
     }
 
-    /// Ends at most `limit` executions whose replica or worker was lost; says how many.
+    /// Queues again, or ends, at most `limit` executions whose replica or worker was lost, and as many whose deadline
+    /// passed before they began; says how many.
     pub async fn reap_executions(&self, limit: u32) -> Result<u64> {
-        let reaped = self.0.store.reap_executions(now(), limit).await?;
-        for (tool, status) in &reaped {
-            metrics::TOOL_EXECUTIONS.inc([tool, status.as_str()]);
+        let now = now();
+        let reaped = self.0.store.reap_executions(now, limit).await?;
+        for one in &reaped {
+            let (tool, status) = (one.tool.as_str(), one.status.as_str());
+            metrics::EXECUTIONS_REAPED.inc([tool, status]);
+            tracing::warn!(execution_id = %one.id, tool, status, "execution was lost or came too late");
+            if one.status.is_final() {
+                metrics::TOOL_EXECUTIONS.inc([tool, status]);
+                let took = (now - one.created_at).as_seconds_f64().max(0.0);
+                metrics::TOOL_EXECUTION_DURATION.record(took, [tool, status]);
+            }
         }
         Ok(reaped.len() as u64)
     }

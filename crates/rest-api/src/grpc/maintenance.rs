@@ -43,4 +43,12 @@ impl Maintenance for Door {
         let limit = self.limit(&request)?;
         Ok(affected(self.api.reap_executions(limit).await?))
     }
+
+    async fn run_schedules(
+        &self,
+        request: Request<MaintenanceRequest>,
+    ) -> Result<Response<MaintenanceResponse>, Status> {
+        let limit = self.limit(&request)?;
+        Ok(affected(self.api.run_schedules(limit).await?))
+    }
 }

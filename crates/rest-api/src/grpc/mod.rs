@@ -6,6 +6,7 @@ mod contexts;
 mod executions;
 mod identity;
 mod maintenance;
+mod queue;
 
 use crate::{
     api::Api,
@@ -16,6 +17,7 @@ use domain::{Principal, Time};
 use proto::v1::{
     catalogue_server::CatalogueServer, contexts_server::ContextsServer, executions_server::ExecutionsServer,
     identity_server::IdentityServer, maintenance_server::MaintenanceServer,
+    queue_server::QueueServer,
 };
 use secrecy::SecretString;
 use std::{sync::Arc, time::Duration};
@@ -41,7 +43,8 @@ pub fn routes(api: Api, host: &chassis::Host) -> Routes {
         .add_service(ContextsServer::new(door.clone()))
         .add_service(CatalogueServer::new(door.clone()))
         .add_service(ExecutionsServer::new(door.clone()))
-        .add_service(MaintenanceServer::new(door))
+        .add_service(MaintenanceServer::new(door.clone()))
+        .add_service(QueueServer::new(door))
 }
 
 impl Door {

@@ -6,10 +6,7 @@ use crate::{
     error::Error,
     store::{Idempotency, Made},
 };
-use axum::{
-    extract::FromRequestParts,
-    response::{IntoResponse, Response},
-};
+use axum::{extract::FromRequestParts, response::Response};
 use domain::Invalid;
 use http::request::Parts;
 use ring::digest::{Context, SHA256};
@@ -33,6 +30,11 @@ impl<S: Sync> FromRequestParts<S> for Key {
 }
 
 impl Key {
+    /// The key itself, where the thing that is made remembers it.
+    pub(super) fn into_inner(self) -> Option<String> {
+        self.0
+    }
+
     /// What the store remembers; `route` and `body` tell requests apart.
     pub(super) fn of(
         self,
@@ -58,11 +60,15 @@ impl Key {
 /// Marks an answer that an earlier call made.
 pub(super) fn mark<T>(made: Made<T>, answer: impl FnOnce(T) -> Response) -> Response {
     let before = matches!(made, Made::Before(_));
-    let mut response = answer(made.into_inner());
+    mark_if(before, answer(made.into_inner()))
+}
+
+/// Marks an answer if an earlier call made it.
+pub(super) fn mark_if(before: bool, mut response: Response) -> Response {
     if before {
         response
             .headers_mut()
             .insert("idempotency-replayed", http::HeaderValue::from_static("true"));
     }
-    response.into_response()
+    response
 }

@@ -3,7 +3,6 @@
 use super::{
     Answer, Caller, Json, Listing, PageQuery, Path, Query,
     contexts::given,
-    executions::ExecutionView,
     version::{IfMatch, etag},
 };
 use crate::api::{Api, NewTool, ToolChange};
@@ -27,7 +26,6 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
         .routes(routes!(create, list))
         .routes(routes!(get_one, update, delete_one))
-        .routes(routes!(execute))
 }
 
 /// A registered tool. Credentials are never shown.
@@ -336,32 +334,4 @@ async fn delete_one(
 ) -> Answer<StatusCode> {
     api.delete_tool(&caller, &name).await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-/// What a tool is called with.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct Call {
-    #[serde(default)]
-    #[schema(value_type = Object)]
-    arguments: JsonObject,
-}
-
-/// Runs a tool and waits for its outcome, which is stored before it is answered. A failed execution is answered with
-/// 200 too: `status` and `error` tell.
-#[utoipa::path(post, path = "/tools/{name}/execute", tag = "tools", request_body = Call,
-    params(("name" = String, Path)),
-    responses((status = 200, body = ExecutionView), (status = 404), (status = 503, description = "No worker took it up")))]
-async fn execute(
-    State(api): State<Api>,
-    Caller(caller): Caller,
-    Path(name): Path<String>,
-    Json(call): Json<Call>,
-) -> Answer<Json<ExecutionView>> {
-    let execution = api
-        .run_tool(&caller, &name, call.arguments)
-        .await?
-        .finished()
-        .await?;
-    Ok(Json(execution.into()))
 }

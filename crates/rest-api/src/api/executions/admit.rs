@@ -1,0 +1,129 @@
+//! Whether a call may be made, and the row that it becomes.
+
+use super::Ask;
+use crate::{
+    api::{Api, tools::require_visible},
+    clock::now,
+    error::{Error, Found, Result},
+    store::{NewExecution, SealedCredentials, Start},
+};
+use domain::{
+    ExecutionId, Invalid, JsonObject, Principal, Scope, Time, execution::digest, tool::Tool, validate,
+};
+use ring::digest::{Context, SHA256};
+
+/// The greatest priority, and the least with its sign turned.
+const MAX_PRIORITY: i32 = 100;
+
+/// A call that may be made.
+pub(super) struct Admitted {
+    pub(super) tool: Tool,
+    pub(super) sealed: Option<SealedCredentials>,
+    /// The arguments as JSON text.
+    pub(super) arguments: String,
+    /// A person must approve it first.
+    pub(super) to_approve: bool,
+}
+
+impl Api {
+    /// Holds a call to the caller's rights, the tool's schema and the limits.
+    pub(super) async fn admit(&self, caller: &Principal, ask: &Ask) -> Result<Admitted> {
+        caller.require(Scope::ToolsExecute)?;
+        check(ask)?;
+        let arguments = self.arguments_text(&ask.arguments)?;
+        require_visible(caller, &ask.tool, "tool")?;
+        let found = self.0.store.tool_to_run(caller.tenant_id, &ask.tool).await;
+        let (tool, sealed) = found.or_missing("tool")?;
+        self.permit(caller, &tool, &ask.arguments)?;
+        self.0.schemas.validate(&tool, &ask.arguments)?;
+        let unattended = ask.confirmed || caller.scopes.contains(Scope::ToolsUnattended);
+        Ok(Admitted {
+            to_approve: tool.spec.destructive && !unattended,
+            tool,
+            sealed,
+            arguments,
+        })
+    }
+
+    fn arguments_text(&self, arguments: &JsonObject) -> Result<String> {
+        let limit = self.0.limits.arguments_bytes;
+        validate::object("arguments", arguments, usize::MAX)?;
+        let text = serde_json::to_string(arguments).map_err(|e| Error::Internal(e.into()))?;
+        if text.len() > limit {
+            return Err(Error::TooLarge {
+                what: "the arguments",
+                limit: limit as u64,
+            });
+        }
+        Ok(text)
+    }
+
+    /// The row of an admitted call that is to start so. What waits for approval ends when nobody gives it in time.
+    pub(super) fn new_execution(
+        &self,
+        caller: &Principal,
+        ask: &Ask,
+        admitted: &Admitted,
+        start: Start,
+    ) -> NewExecution {
+        let tool = &admitted.tool;
+        let max_attempts = tool.spec.options.retry.map_or(1, |policy| policy.max_attempts);
+        let key = ask.idempotency_key.clone();
+        NewExecution {
+            id: ExecutionId::new(),
+            tool_id: tool.id,
+            tool: tool.spec.name.clone(),
+            key_id: caller.key_id,
+            arguments: ask.arguments.clone(),
+            idempotent: tool.spec.runs_twice(),
+            digest: digest(tool.id, tool.version, &ask.arguments),
+            trace_id: telemetry::context::current_trace_id(),
+            traceparent: traceparent(),
+            priority: ask.priority,
+            max_attempts: i32::try_from(max_attempts).unwrap_or(i32::MAX),
+            deadline: self.deadline(ask.deadline, &start),
+            schedule_id: ask.schedule_id,
+            idempotency: key.map(|key| (key, fingerprint(&tool.spec.name, &admitted.arguments))),
+            start,
+        }
+    }
+
+    fn deadline(&self, asked: Option<Time>, start: &Start) -> Option<Time> {
+        let Start::AwaitingApproval = start else {
+            return asked;
+        };
+        let approval = now() + self.0.queue.approval_time;
+        Some(asked.map_or(approval, |asked| asked.min(approval)))
+    }
+}
+
+fn check(ask: &Ask) -> std::result::Result<(), Invalid> {
+    if !(-MAX_PRIORITY..=MAX_PRIORITY).contains(&ask.priority) {
+        let expected = format!("-{MAX_PRIORITY} to {MAX_PRIORITY}");
+        return Err(Invalid::new("priority", expected));
+    }
+    let ok = |key: &String| (1..=200).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic());
+    if ask.idempotency_key.as_ref().is_some_and(|key| !ok(key)) {
+        let expected = "1 to 200 visible ASCII characters";
+        return Err(Invalid::new("idempotency_key", expected));
+    }
+    Ok(())
+}
+
+/// What tells two calls under the same idempotency key apart.
+fn fingerprint(tool: &str, arguments: &str) -> [u8; 32] {
+    let mut hash = Context::new(&SHA256);
+    hash.update(tool.as_bytes());
+    hash.update(&[0]);
+    hash.update(arguments.as_bytes());
+    let mut fingerprint = [0; 32];
+    fingerprint.copy_from_slice(hash.finish().as_ref());
+    fingerprint
+}
+
+/// The request in hand, for the run that links to it later.
+fn traceparent() -> Option<String> {
+    let mut headers = http::HeaderMap::new();
+    telemetry::propagate::inject_outward(&telemetry::context::current(), &mut headers);
+    Some(headers.get("traceparent")?.to_str().ok()?.to_owned())
+}

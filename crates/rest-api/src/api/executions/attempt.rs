@@ -1,0 +1,265 @@
+//! What workers ask for: something to run, to keep it, and to say how it ended.
+
+use super::ended;
+use crate::{
+    api::Api,
+    clock::now,
+    error::Result,
+    metrics,
+    queue::report::{Ended, Next, Standing, decide},
+    store::{End, HeldLease, LeaseAsk, Leased, Renewed},
+};
+use domain::{
+    ExecutionId, Time,
+    execution::{Execution, ExecutionError, ExecutionStatus, Outcome, digest},
+};
+use proto::{
+    convert::object_text,
+    v1::{LeasedRun, RunToolRequest},
+};
+
+/// The most runs that are leased at once.
+const MAX_BATCH: u32 = 32;
+
+/// Runs that were leased together.
+pub struct HandedBatch {
+    /// The runs.
+    pub runs: Vec<HandedRun>,
+    /// There may be more that are due.
+    pub more: bool,
+}
+
+/// A run that was leased and is yet to be sent. Dropped before it was [taken](Self::take), it is handed back: nothing
+/// has happened, so that even what must not run twice may run.
+pub struct HandedRun {
+    api: Api,
+    id: ExecutionId,
+    token: i64,
+    run: Option<LeasedRun>,
+}
+
+impl HandedRun {
+    /// The execution.
+    pub fn id(&self) -> ExecutionId {
+        self.id
+    }
+
+    /// Its fencing token.
+    pub fn token(&self) -> i64 {
+        self.token
+    }
+
+    /// The message, which is sent now.
+    pub fn take(mut self) -> LeasedRun {
+        self.run.take().unwrap_or_default()
+    }
+}
+
+impl Drop for HandedRun {
+    fn drop(&mut self) {
+        if self.run.is_none() {
+            return;
+        }
+        let (api, id, token) = (self.api.clone(), self.id, self.token);
+        self.api
+            .tasks()
+            .spawn_graceful("hand-back", move |_stop| async move {
+                let end = End::HandBack { run_at: now() };
+                if let Err(error) = api.0.store.end_attempt(id, token, end).await {
+                    tracing::warn!(execution_id = %id, %error, "a run that was not sent was not handed back");
+                }
+            });
+    }
+}
+
+impl Api {
+    /// Leases at most `room` runs to a worker. What cannot be run any more ends here.
+    pub async fn lease(&self, worker: &str, room: u32) -> Result<HandedBatch> {
+        let now = now();
+        let limit = room.min(MAX_BATCH);
+        let ask = LeaseAsk {
+            owner: worker,
+            limit,
+            per_tenant: self.0.queue.running_per_tenant,
+            now,
+            expires_at: now + self.0.queue.lease,
+        };
+        let leased = self.0.store.lease_executions(&ask).await?;
+        let more = leased.len() as u64 >= u64::from(limit);
+        let (mut runs, mut hopeless) = (Vec::with_capacity(leased.len()), Vec::new());
+        for leased in leased {
+            let (id, token) = (leased.execution.id, leased.token);
+            note_wait(&leased.execution, now);
+            match self.prepare(leased, now) {
+                Ok(run) => runs.push(HandedRun {
+                    api: self.clone(),
+                    id,
+                    token,
+                    run: Some(run),
+                }),
+                Err(outcome) => hopeless.push((id, token, outcome)),
+            }
+        }
+        for (id, token, outcome) in hopeless {
+            if let Err(error) = self.finish(id, token, &outcome).await {
+                tracing::warn!(execution_id = %id, %error, "an execution that cannot run was not ended");
+            }
+        }
+        Ok(HandedBatch { runs, more })
+    }
+
+    /// What the worker is sent, or why the execution has failed.
+    fn prepare(&self, leased: Leased, now: Time) -> std::result::Result<LeasedRun, Outcome> {
+        let failed = |code, message| Err(ended(ExecutionStatus::Failed, code, message));
+        let execution = leased.execution;
+        if !leased.key_active {
+            return failed(
+                "key_revoked",
+                "the key that asked for it is not accepted any more",
+            );
+        }
+        let Some(tool) = leased.tool else {
+            return failed("tool_removed", "the tool is not registered any more");
+        };
+        if execution.deadline.is_some_and(|deadline| deadline < now) {
+            return failed("deadline_exceeded", "it had not begun by its deadline");
+        }
+        let approved = execution.approved_by.is_some();
+        if approved && digest(tool.id, tool.version, &execution.arguments) != execution.digest {
+            return failed("tool_changed", "the tool changed since its run was approved");
+        }
+        let unsealed = leased.credentials.map(|sealed| self.0.vault.unseal(&sealed));
+        let Ok(credentials_json) = unsealed.transpose() else {
+            tracing::error!(tool = tool.spec.name, "the tool's credentials cannot be opened");
+            return failed(
+                "credentials_unreadable",
+                "the tool's credentials cannot be opened",
+            );
+        };
+        let run = RunToolRequest {
+            execution_id: execution.id.to_string(),
+            tenant: leased.tenant,
+            tool: Some(tool.into()),
+            arguments_json: object_text(&execution.arguments),
+            credentials_json,
+        };
+        Ok(LeasedRun {
+            run: Some(run),
+            token: leased.token,
+            attempt: execution.attempts,
+            traceparent: leased.traceparent.unwrap_or_default(),
+            lease_ms: u32::try_from(self.0.queue.lease.as_millis()).unwrap_or(u32::MAX),
+            timeout_ms: 0,
+        })
+    }
+
+    /// Keeps what a worker holds; tells what it holds no longer, and what is to end.
+    pub async fn heartbeat(&self, held: &[HeldLease]) -> Result<Vec<Renewed>> {
+        let expires_at = now() + self.0.queue.lease;
+        Ok(self.0.store.renew_leases(held, expires_at).await?)
+    }
+
+    /// Ends an attempt: with the execution's outcome, or with another attempt to come.
+    pub async fn end_attempt(
+        &self,
+        id: ExecutionId,
+        token: i64,
+        ended: Ended,
+    ) -> crate::store::Result<Execution> {
+        if ended.is_settled() {
+            return self.finish(id, token, &ended.outcome).await;
+        }
+        let leased = self.0.store.leased_execution(id, token).await?;
+        let standing = Standing {
+            attempts: leased.execution.attempts,
+            max_attempts: leased.max_attempts,
+            idempotent: leased.idempotent,
+            cancel_requested: leased.execution.cancel_requested,
+            deadline: leased.execution.deadline,
+            policy: leased.tool.and_then(|tool| tool.spec.options.retry),
+        };
+        let now = now();
+        match decide(ended, &standing, now, rand::random()) {
+            Next::Final(outcome) => self.finish(id, token, &outcome).await,
+            Next::Retry { wait, error } => self.try_again(id, token, now + wait, &error).await,
+        }
+    }
+
+    /// Hands back what a worker has not begun.
+    pub async fn hand_back(
+        &self,
+        id: ExecutionId,
+        token: i64,
+        run_at: Time,
+    ) -> crate::store::Result<Execution> {
+        let end = End::HandBack { run_at };
+        self.0.store.end_attempt(id, token, end).await
+    }
+
+    /// Queues another attempt.
+    pub(super) async fn try_again(
+        &self,
+        id: ExecutionId,
+        token: i64,
+        run_at: Time,
+        error: &ExecutionError,
+    ) -> crate::store::Result<Execution> {
+        let end = End::Retry { run_at, error };
+        let execution = self.0.store.end_attempt(id, token, end).await?;
+        if execution.status.is_final() {
+            count(&execution);
+            return Ok(execution);
+        }
+        let wait = (run_at - now()).to_std().unwrap_or_default();
+        self.0.hub.wake_after(wait, &self.0.tasks);
+        metrics::EXECUTION_RETRIES.inc([&execution.tool]);
+        tracing::info!(
+            execution_id = %id,
+            tool = execution.tool,
+            attempt = execution.attempts,
+            code = error.code,
+            wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
+            "execution will be tried again"
+        );
+        Ok(execution)
+    }
+
+    /// Stores an outcome.
+    pub(super) async fn finish(
+        &self,
+        id: ExecutionId,
+        token: i64,
+        outcome: &Outcome,
+    ) -> crate::store::Result<Execution> {
+        let end = End::Final(outcome);
+        let execution = self.0.store.end_attempt(id, token, end).await?;
+        count(&execution);
+        let code = execution.error.as_ref().map(|error| error.code.as_str());
+        let (tool, attempts) = (execution.tool.as_str(), execution.attempts);
+        match execution.status {
+            ExecutionStatus::Dead => {
+                tracing::warn!(execution_id = %id, tool, attempts, code, "execution is dead: no attempt is left");
+            }
+            ExecutionStatus::OutcomeUnknown => {
+                tracing::warn!(execution_id = %id, tool, attempts, code, "execution's outcome is unknown");
+            }
+            _ => {}
+        }
+        Ok(execution)
+    }
+}
+
+/// Counted once, by whoever stored the outcome.
+fn count(execution: &Execution) {
+    let labels = [execution.tool.as_str(), execution.status.as_str()];
+    let took = execution.finished_at.unwrap_or_else(now) - execution.created_at;
+    metrics::TOOL_EXECUTIONS.inc(labels);
+    metrics::TOOL_EXECUTION_DURATION.record(took.as_seconds_f64().max(0.0), labels);
+    metrics::EXECUTION_ATTEMPTS.record(f64::from(execution.attempts), []);
+}
+
+/// How long it waited since it was due.
+fn note_wait(execution: &Execution, now: Time) {
+    let due = execution.run_at.unwrap_or(execution.created_at);
+    metrics::EXECUTION_QUEUE_WAIT.record((now - due).as_seconds_f64().max(0.0), []);
+}

@@ -1,0 +1,193 @@
+//! One worker's lease stream: hands out as much as the worker has room for, as soon as there is something.
+
+use super::hub::SWEEP;
+use crate::{
+    api::{Api, HandedRun},
+    metrics,
+};
+use domain::ExecutionId;
+use futures_util::{Stream, StreamExt as _};
+use proto::v1::{Held, LeaseEvent, LeaseRequest, lease_event::Event};
+use std::collections::{HashMap, VecDeque};
+use tokio::sync::{broadcast::error::RecvError, mpsc};
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+/// The most room that one stream is believed to have.
+const MAX_ROOM: u32 = 10_000;
+/// How many events may wait for a slow worker.
+const WAITING: usize = 32;
+/// How many of the runs that were sent are remembered, to pass their cancels on.
+const REMEMBERED: usize = 8_192;
+
+/// What waits to be sent.
+enum Out {
+    Run(HandedRun),
+    Cancel(Held),
+}
+
+impl Out {
+    fn message(self) -> LeaseEvent {
+        let event = match self {
+            Self::Run(run) => Event::Run(run.take()),
+            Self::Cancel(held) => Event::Cancel(held),
+        };
+        LeaseEvent { event: Some(event) }
+    }
+}
+
+/// The runs that a stream handed out, by token; of many, the last.
+#[derive(Default)]
+pub struct Sent {
+    tokens: HashMap<ExecutionId, i64>,
+    order: VecDeque<ExecutionId>,
+}
+
+impl Sent {
+    /// Remembers a run.
+    pub fn note(&mut self, id: ExecutionId, token: i64) {
+        if self.tokens.insert(id, token).is_none() {
+            self.order.push_back(id);
+        }
+        if self.order.len() > REMEMBERED
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.tokens.remove(&oldest);
+        }
+    }
+
+    /// The run, if it was handed out here.
+    pub fn held(&self, id: ExecutionId) -> Option<Held> {
+        let token = *self.tokens.get(&id)?;
+        Some(Held {
+            execution_id: id.to_string(),
+            token,
+        })
+    }
+}
+
+/// A stream that is served: what the worker said of itself, and the way to it.
+pub struct LeaseStream {
+    api: Api,
+    worker: String,
+    room: u32,
+    sent: Sent,
+    out: mpsc::Sender<Out>,
+}
+
+impl LeaseStream {
+    /// Serves a stream until the worker leaves or the service stops. It goes on in a task of its own: what was leased and
+    /// could not be sent is handed back, wherever the way broke.
+    pub fn open(
+        api: &Api,
+        worker: String,
+        room: u32,
+        requests: impl Stream<Item = Result<LeaseRequest, Status>> + Send + Unpin + 'static,
+    ) -> impl Stream<Item = LeaseEvent> + Send + 'static {
+        let (out, events) = mpsc::channel(WAITING);
+        let stream = Self {
+            api: api.clone(),
+            worker,
+            room: room.min(MAX_ROOM),
+            sent: Sent::default(),
+            out,
+        };
+        let stop = api.shutdown().clone();
+        api.tasks()
+            .spawn_graceful("lease-stream", move |_stop| async move {
+                metrics::LEASE_STREAMS.add(1.0, []);
+                stream.serve(requests, &stop).await;
+                metrics::LEASE_STREAMS.sub(1.0, []);
+            });
+        tokio_stream::wrappers::ReceiverStream::new(events).map(Out::message)
+    }
+
+    async fn serve(
+        mut self,
+        mut requests: impl Stream<Item = Result<LeaseRequest, Status>> + Send + Unpin,
+        stop: &CancellationToken,
+    ) {
+        let hub = self.api.hub().clone();
+        let (mut queued, mut cancels) = (hub.queued(), hub.cancels());
+        tracing::info!(worker = self.worker, "lease stream opened");
+        loop {
+            // Marked as seen before the database is asked: what is queued in between wakes the next turn.
+            queued.borrow_and_update();
+            if self.room > 0 && !stop.is_cancelled() && self.hand_out().await.is_err() {
+                break;
+            }
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = self.out.closed() => break,
+                request = requests.next() => match request {
+                    Some(Ok(request)) => self.room = self.room.saturating_add(request.room).min(MAX_ROOM),
+                    _ => break,
+                },
+                cancel = cancels.recv() => match cancel {
+                    Ok(id) => if self.pass_cancel(id).await.is_err() { break },
+                    // The worker hears of it with its next heartbeat.
+                    Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => break,
+                },
+                _ = queued.changed() => {}
+                () = tokio::time::sleep(SWEEP) => {}
+            }
+        }
+        tracing::info!(worker = self.worker, "lease stream closed");
+    }
+
+    /// Leases until nothing is due or there is no more room.
+    async fn hand_out(&mut self) -> Result<(), Left> {
+        while self.room > 0 {
+            let batch = match self.api.lease(&self.worker, self.room).await {
+                Ok(batch) => batch,
+                Err(error) => {
+                    tracing::debug!(worker = self.worker, %error, "nothing could be leased");
+                    return Ok(());
+                }
+            };
+            for run in batch.runs {
+                self.room = self.room.saturating_sub(1);
+                self.sent.note(run.id(), run.token());
+                self.send(Out::Run(run)).await?;
+            }
+            if !batch.more {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn pass_cancel(&self, id: ExecutionId) -> Result<(), Left> {
+        match self.sent.held(id) {
+            Some(held) => self.send(Out::Cancel(held)).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn send(&self, out: Out) -> Result<(), Left> {
+        self.out.send(out).await.map_err(|_| Left)
+    }
+}
+
+/// The worker has left.
+struct Left;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_runs_are_remembered_and_memory_is_bounded() {
+        let mut sent = Sent::default();
+        let first = ExecutionId::new();
+        sent.note(first, 1);
+        sent.note(first, 2);
+        assert_eq!(sent.held(first).map(|held| held.token), Some(2));
+        for _ in 0..2 * REMEMBERED {
+            sent.note(ExecutionId::new(), 1);
+        }
+        assert!(sent.held(first).is_none());
+        assert_eq!((sent.tokens.len(), sent.order.len()), (REMEMBERED, REMEMBERED));
+    }
+}
