@@ -17,7 +17,8 @@ pub struct DatabaseSettings {
     /// `sqlite://relative/or//absolute/path.db`, `sqlite::memory:` or `postgres://user:password@host:port/database`.
     #[serde(serialize_with = "chassis::settings::mask_password")]
     pub url: SecretString,
-    /// The most connections; on SQLite, those that read (one more writes).
+    /// The most connections; on SQLite, those that read (one more writes). On PostgreSQL one more listens for
+    /// other replicas' signals.
     pub max_connections: u32,
     /// How long a request waits for a connection, and on SQLite for another process's write.
     #[serde(with = "chassis::settings::duration")]

@@ -36,7 +36,44 @@ macro_rules! skip_locked {
         " FOR UPDATE SKIP LOCKED"
     };
 }
-pub(crate) use {now_micros, skip_locked};
+/// Identifiers out of a JSON list of texts.
+macro_rules! ids {
+    ($list:literal) => {
+        concat!(
+            "(SELECT CAST(id AS UUID) FROM json_array_elements_text(CAST(", $list, " AS JSON)) AS listed (id))"
+        )
+    };
+}
+/// Leases out of a JSON list: `id`, `token`, `progress`.
+macro_rules! held {
+    ($list:literal) => {
+        concat!(
+            "(SELECT id, token, progress FROM json_to_recordset(CAST(", $list, " AS JSON))
+             AS listed (id UUID, token BIGINT, progress TEXT))"
+        )
+    };
+}
+/// The best of each tenant's in `turns`: as many as it has room for. More than are asked for, since another replica may
+/// be about to take some.
+macro_rules! picks {
+    () => {
+        "SELECT e.id, t.step, ROW_NUMBER() OVER (PARTITION BY t.step ORDER BY e.priority DESC, e.run_at, e.id) AS place
+         FROM turns t CROSS JOIN LATERAL (
+             SELECT q.id, q.priority, q.run_at FROM executions q
+             WHERE q.tenant_id = t.tenant_id AND q.status = 'queued' AND q.ready
+             AND (q.deadline IS NULL OR q.deadline > $4)
+             ORDER BY q.priority DESC, q.run_at, q.id LIMIT LEAST(t.room, 2 * $2)) e
+         WHERE t.room > 0"
+    };
+}
+/// Those of `picks` whose turn it is, and that nobody else is about to take.
+macro_rules! chosen {
+    () => {
+        "SELECT e.id FROM picks p JOIN executions e ON e.id = p.id WHERE e.status = 'queued'
+         ORDER BY p.place, p.step LIMIT $2 FOR UPDATE OF e SKIP LOCKED"
+    };
+}
+pub(crate) use {chosen, held, ids, now_micros, picks, skip_locked};
 
 /// A connection that was idle for longer is tried before it is used: the server may have gone in the meantime.
 const TRUSTED_IDLE: Duration = Duration::from_secs(1);
@@ -72,10 +109,8 @@ pub(crate) fn connect(settings: &DatabaseSettings) -> Result<SqlStore> {
             })
         })
         .connect_lazy_with(options);
-    Ok(SqlStore {
-        read: pool.clone(),
-        write: pool,
-    })
+    let signals = super::signals::carry(&pool);
+    Ok(SqlStore::new(pool.clone(), pool, signals))
 }
 
 /// The pool.

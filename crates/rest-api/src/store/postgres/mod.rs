@@ -1,6 +1,7 @@
 //! The store on PostgreSQL 14 or later: for production, and for any number of replicas.
 
 mod dialect;
+mod signals;
 #[path = "../sql/mod.rs"]
 #[expect(
     clippy::duplicate_mod,

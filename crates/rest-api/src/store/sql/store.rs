@@ -42,6 +42,7 @@ impl Store for SqlStore {
     }
 
     async fn close(&self) {
+        self.signals.close().await;
         self.read.close().await;
         self.write.close().await;
     }

@@ -1,11 +1,11 @@
 //! Tools, and the catalogue's revision that counts their changes.
 
-use super::{SqlStore, Statement, check_version, commit, dialect};
+use super::{SqlStore, Statement, check_version, commit, dialect, dialect::ids};
 use crate::clock::now;
 use crate::store::{
     CatalogueChanges, CredentialsChange, Result, SealedCredentials, StoreError,
     cursor::{Listing, page},
-    rows::{ToolRow, ToolToRunRow, json, micros, read_all, read_found},
+    rows::{Row as _, ToolRow, ToolToRunRow, json, micros, read_all, read_found},
 };
 use domain::{
     TenantId, ToolId,
@@ -13,7 +13,7 @@ use domain::{
     tool::{Tool, ToolSpec},
 };
 use sqlx::Transaction;
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 use uuid::Uuid;
 
 /// How long a watch that was cut off can still learn of a removal.
@@ -63,6 +63,15 @@ const TO_RUN: Statement = Statement::new(
         "SELECT ",
         columns!(),
         ", credentials_key_id, credentials FROM tools WHERE tenant_id = $1 AND name = $2"
+    ),
+);
+const BY_IDS: Statement = Statement::new(
+    "tools.by_ids",
+    concat!(
+        "SELECT ",
+        columns!(),
+        ", credentials_key_id, credentials FROM tools WHERE id IN ",
+        ids!("$1")
     ),
 );
 const LIST: Statement = Statement::new(
@@ -211,6 +220,19 @@ pub(super) async fn to_run(
             .first::<ToolToRunRow>(&store.read)
             .await?,
     )
+}
+
+/// A tool with its credentials, or why it cannot be read: a newer version may have written it.
+pub(super) type Found = Result<(Tool, Option<SealedCredentials>)>;
+
+/// The tools that exist of these, whoever owns them.
+pub(super) async fn by_ids(store: &SqlStore, ids: &[ToolId]) -> Result<HashMap<ToolId, Found>> {
+    if ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let ids: Vec<_> = ids.iter().map(|id| id.0.simple().to_string()).collect();
+    let rows = BY_IDS.bind(json(&ids)?).all::<ToolToRunRow>(&store.read).await?;
+    Ok(rows.into_iter().map(|row| (row.id(), row.read())).collect())
 }
 
 pub(super) async fn list(store: &SqlStore, tenant: TenantId, request: &PageRequest) -> Result<Page<Tool>> {

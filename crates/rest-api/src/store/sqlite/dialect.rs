@@ -4,6 +4,7 @@ use super::sql::{SqlStore, Statement};
 use crate::store::{
     DatabaseSettings, PoolState, Result,
     rows::ItemRow,
+    signals::Signals,
     text::{Query, spaced},
 };
 use domain::{ContextId, TenantId};
@@ -36,7 +37,41 @@ macro_rules! skip_locked {
         ""
     };
 }
-pub(crate) use {now_micros, skip_locked};
+/// Identifiers out of a JSON list of texts.
+macro_rules! ids {
+    ($list:literal) => {
+        concat!("(SELECT unhex(value) FROM json_each(", $list, "))")
+    };
+}
+/// Leases out of a JSON list: `id`, `token`, `progress`.
+macro_rules! held {
+    ($list:literal) => {
+        concat!(
+            "(SELECT unhex(value ->> 'id') AS id, value ->> 'token' AS token, value ->> 'progress' AS progress
+             FROM json_each(", $list, "))"
+        )
+    };
+}
+/// The best of each tenant's in `turns`: as many as it has room for.
+macro_rules! picks {
+    () => {
+        "SELECT e.id, t.step, t.room,
+         ROW_NUMBER() OVER (PARTITION BY t.step ORDER BY e.priority DESC, e.run_at, e.id) AS place
+         FROM turns t JOIN executions e ON e.rowid IN (
+             SELECT q.rowid FROM executions q
+             WHERE q.tenant_id = t.tenant_id AND q.status = 'queued' AND q.ready
+             AND (q.deadline IS NULL OR q.deadline > $4)
+             ORDER BY q.priority DESC, q.run_at, q.id LIMIT $2)
+         WHERE t.room > 0"
+    };
+}
+/// Those of `picks` whose turn it is.
+macro_rules! chosen {
+    () => {
+        "SELECT id FROM picks WHERE place <= room ORDER BY place, step LIMIT $2"
+    };
+}
+pub(crate) use {chosen, held, ids, now_micros, picks, skip_locked};
 
 /// How often a migration is tried that meets another process's: SQLite has no lock for it to wait on.
 const MIGRATION_ATTEMPTS: u32 = 5;
@@ -76,7 +111,7 @@ pub(crate) async fn connect(settings: &DatabaseSettings) -> Result<SqlStore> {
             .max_connections(settings.max_connections)
             .connect_lazy_with(options.pragma("query_only", "on")),
     };
-    Ok(SqlStore { read, write })
+    Ok(SqlStore::new(read, write, Signals::in_process()))
 }
 
 /// Readers and the writer together.
