@@ -15,8 +15,27 @@ use std::{
 };
 use tokio::sync::watch;
 
+/// A tool that a tenant registered.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Registered {
+    /// How it is listed.
+    pub(crate) definition: Tool,
+    /// Identifier.
+    pub(crate) id: String,
+    /// Grows with every change.
+    pub(crate) version: i64,
+}
+
+impl Registered {
+    /// Whether what it does cannot be taken back, so that a person has to agree.
+    pub(crate) fn is_destructive(&self) -> bool {
+        let hints = self.definition.annotations.as_ref();
+        hints.is_some_and(|hints| hints.destructive_hint == Some(true))
+    }
+}
+
 /// A tenant's registered tools, by name.
-pub(crate) type Tools = BTreeMap<String, Tool>;
+pub(crate) type Tools = BTreeMap<String, Registered>;
 type Tenants = HashMap<TenantId, Arc<Tools>>;
 
 /// The catalogue, to be read. Cheap to clone.
@@ -84,7 +103,7 @@ impl Catalogue {
 
 /// The writer's side: tools by tenant and id, from which the lists are made.
 #[derive(Default)]
-pub(crate) struct Ledger(HashMap<TenantId, HashMap<String, Tool>>);
+pub(crate) struct Ledger(HashMap<TenantId, HashMap<String, Registered>>);
 
 impl Ledger {
     /// Notes a tool and says whose it is. One that cannot be understood is left out, and logged.
@@ -131,7 +150,9 @@ impl Ledger {
 
     fn update(&self, tenants: &mut Tenants, tenant: TenantId) -> bool {
         let tools = self.0.get(&tenant).into_iter().flat_map(HashMap::values);
-        let tools: Tools = tools.map(|tool| (tool.name.to_string(), tool.clone())).collect();
+        let tools: Tools = tools
+            .map(|tool| (tool.definition.name.to_string(), tool.clone()))
+            .collect();
         if tools.is_empty() {
             return tenants.remove(&tenant).is_some();
         }
@@ -144,16 +165,20 @@ impl Ledger {
 }
 
 /// A tool as clients see it: nothing of where it calls.
-fn listed(tool: v1::Tool) -> Result<Tool, domain::Invalid> {
+fn listed(tool: v1::Tool) -> Result<Registered, domain::Invalid> {
     let schema = proto::convert::object("input_schema_json", &tool.input_schema_json)?;
     let annotations = ToolAnnotations::new()
         .read_only(tool.read_only)
         .destructive(tool.destructive)
         .idempotent(tool.idempotent || tool.read_only)
         .open_world(true);
-    let mut listed = Tool::new(tool.name, tool.description, Arc::new(schema));
-    listed.annotations = Some(annotations);
-    Ok(listed)
+    let mut definition = Tool::new(tool.name, tool.description, Arc::new(schema));
+    definition.annotations = Some(annotations);
+    Ok(Registered {
+        definition,
+        id: tool.id,
+        version: tool.version,
+    })
 }
 
 #[cfg(test)]

@@ -19,7 +19,9 @@ const MAX_TYPED: usize = 256;
 /// What fits what was typed.
 pub(crate) async fn complete(call: Call<'_>, request: &CompleteRequestParams) -> Result<CompleteResult> {
     let Reference::Resource(template) = &request.r#ref else {
-        return Err(Error::Arguments("ref: there are no prompts to complete".to_owned()));
+        return Err(Error::Arguments(
+            "ref: there are no prompts to complete".to_owned(),
+        ));
     };
     let (argument, typed) = (request.argument.name.as_str(), request.argument.value.as_str());
     let mut fitting = Fitting::new(typed);
@@ -152,13 +154,19 @@ mod tests {
         }
         assert_eq!(fitting.go_on(String::new()), None);
         let found = fitting.into_result().expect("an answer").completion;
-        assert_eq!((found.values.len(), found.total, found.has_more), (100, Some(250), Some(true)));
+        assert_eq!(
+            (found.values.len(), found.total, found.has_more),
+            (100, Some(250), Some(true))
+        );
 
         let mut fitting = Fitting::new("x");
         assert_eq!(fitting.go_on("next".into()), Some("next".into()));
         fitting.looked_at = LOOKED_THROUGH;
         assert_eq!(fitting.go_on("next".into()), None);
         let found = fitting.into_result().expect("an answer").completion;
-        assert_eq!((found.values.len(), found.total, found.has_more), (0, None, Some(true)));
+        assert_eq!(
+            (found.values.len(), found.total, found.has_more),
+            (0, None, Some(true))
+        );
     }
 }

@@ -46,6 +46,12 @@ pub(crate) enum Error {
          GET /api/v1/executions tells once rest-api is back"
     )]
     Lost,
+    /// The key's rules name the tool, but not with these arguments. Says where they do not fit.
+    #[error("this key may not call the tool with these arguments: {0}")]
+    ArgumentsNotAllowed(String),
+    /// A person was asked and did not agree. Nothing ran.
+    #[error("{0}; nothing has run")]
+    Declined(&'static str),
     /// The client did not want it any more.
     #[error("cancelled by the client")]
     Cancelled,
@@ -64,6 +70,8 @@ impl Error {
             Self::Refused { code, .. } => code,
             Self::Unavailable(_) => "unavailable",
             Self::Lost => "outcome_unknown",
+            Self::ArgumentsNotAllowed(_) => "arguments_not_allowed",
+            Self::Declined(_) => "declined",
             Self::Cancelled => "cancelled",
             Self::Internal => "internal",
         }
@@ -111,7 +119,10 @@ impl From<Error> for ErrorData {
             Error::UnknownTool(_) | Error::Arguments(_) => ErrorCode::INVALID_PARAMS,
             Error::Refused { not_found: true, .. } => ErrorCode::RESOURCE_NOT_FOUND,
             Error::Refused { .. } => ErrorCode::INVALID_PARAMS,
-            Error::MissingScope(_) | Error::Cancelled => ErrorCode::INVALID_REQUEST,
+            Error::MissingScope(_)
+            | Error::ArgumentsNotAllowed(_)
+            | Error::Declined(_)
+            | Error::Cancelled => ErrorCode::INVALID_REQUEST,
             Error::Unavailable(_) | Error::Lost | Error::Internal => ErrorCode::INTERNAL_ERROR,
         };
         Self::new(code, error.to_string(), Some(error.data()))

@@ -3,31 +3,40 @@
 //! A request to `/mcp` passes [`auth`] (whose key is it, may it call so often), reaches its tenant's MCP server
 //! ([`mod@tenants`]: the SDK, both eras of the protocol) and there the [`handler`], which lists tools from this replica's
 //! copy of the catalogue ([`catalogue`], fed by [`watch`]), runs the built-in ones itself ([`tools`]) and has rest-api
-//! run the registered ones ([`execute`]). The service owns nothing: everything it answers comes from rest-api, and any
+//! run the registered ones ([`execute`]), as [`tasks`] where the client does tasks, and after a person agreed
+//! ([`confirm`]) where the tool is destructive. The service owns nothing: everything it answers comes from rest-api, and any
 //! number of replicas serve the same clients.
 
 mod auth;
 mod caller;
 mod catalogue;
+mod completion;
+mod confirm;
 mod error;
 mod execute;
 mod handler;
+mod logging;
 pub mod metrics;
 mod refusal;
 mod resources;
+mod rules;
 mod sessions;
 mod settings;
 mod span;
+mod subscriptions;
+mod tasks;
 mod tenants;
 mod tools;
 mod watch;
 
-pub use settings::{RestApi, Results, Sessions, Settings};
+pub use settings::{RestApi, Results, Sessions, Settings, Subscriptions, Tasks};
 
+use auth::Door;
 use axum::{Router, middleware::from_fn_with_state, routing::any};
 use caller::Upstream;
 use catalogue::Catalogue;
 use chassis::{App, Host, Service, ServiceInfo, grpc::GrpcChannel};
+use confirm::Confirmations;
 use coordination::RateLimiter;
 use domain::TenantId;
 use handler::{Handler, Shared};
@@ -73,14 +82,15 @@ impl Service for McpServer {
         let catalogue = Catalogue::new();
         watch::start(host, &channel, &catalogue)?;
         let calls = TaskTracker::new();
-        let handlers = handlers(&settings, host, &channel, &catalogue, &calls)?;
+        let door = door(&settings, &channel, shared.limiter);
+        let handlers = handlers(&settings, host, &channel, &catalogue, &calls, door.clone())?;
         let make = move |tenant| Handler::new(handlers.clone(), tenant);
-        let tenants = tenants(&settings, host, calls, shared.cache, make);
+        let tenants = tenants(&settings, host, calls, shared.cache, true, make);
         host.tasks
             .spawn("tools-changed", tenants.clone().tell_sessions(catalogue.clone()));
         measure(host, catalogue, tenants.clone());
         Ok(App {
-            http: stack(&settings, host, &channel, shared.limiter, tenants),
+            http: stack(host, door, tenants),
             ..App::default()
         })
     }
@@ -99,22 +109,19 @@ pub fn around<H: ServerHandler>(
 ) -> anyhow::Result<Router> {
     let shared = coordination::connect(&settings.redis)?;
     let channel = channel(settings, host)?;
-    let tenants = tenants(settings, host, TaskTracker::new(), shared.cache, make);
-    Ok(stack(settings, host, &channel, shared.limiter, tenants))
+    let tenants = tenants(settings, host, TaskTracker::new(), shared.cache, false, make);
+    Ok(stack(host, door(settings, &channel, shared.limiter), tenants))
 }
 
 fn channel(settings: &Settings, host: &Host) -> anyhow::Result<GrpcChannel> {
     chassis::grpc::channel(host, "rest-api", &settings.rest_api.url, &Default::default())
 }
 
-fn stack<H: ServerHandler>(
-    settings: &Settings,
-    host: &Host,
-    channel: &GrpcChannel,
-    limiter: Arc<dyn RateLimiter>,
-    tenants: Arc<Tenants<H>>,
-) -> Router {
-    let door = auth::Door::new(channel, limiter, settings.rate_limit.quota());
+fn door(settings: &Settings, channel: &GrpcChannel, limiter: Arc<dyn RateLimiter>) -> Door {
+    Door::new(channel, limiter, settings.rate_limit.quota())
+}
+
+fn stack<H: ServerHandler>(host: &Host, door: Door, tenants: Arc<Tenants<H>>) -> Router {
     let routes = Router::new()
         .route(PATH, any(tenants::serve::<H>))
         .with_state(tenants);
@@ -128,13 +135,21 @@ fn handlers(
     channel: &GrpcChannel,
     catalogue: &Catalogue,
     calls: &TaskTracker,
+    door: Door,
 ) -> anyhow::Result<Arc<Shared>> {
+    let confirmations = host.common.service_token.as_ref();
     Ok(Arc::new(Shared {
         upstream: Upstream::new(channel),
         catalogue: catalogue.clone(),
         built_in: tools::all()?,
         results: settings.results.clone(),
+        tasks: settings.tasks.clone(),
+        // Without the token rest-api would believe no confirmation, so nobody is asked.
+        confirmations: confirmations.map(Confirmations::new).transpose()?,
         max_subscriptions: settings.sessions.max_per_tenant,
+        subscriptions: settings.subscriptions.clone(),
+        door,
+        background: host.tasks.clone(),
         info: handler::info(),
         wishes: span::Wishes::default(),
         shutdown: host.shutdown.clone(),
@@ -147,6 +162,7 @@ fn tenants<H: ServerHandler>(
     host: &Host,
     calls: TaskTracker,
     cache: Arc<dyn coordination::Cache>,
+    legacy_tasks: bool,
     make: impl Fn(TenantId) -> H + Send + Sync + 'static,
 ) -> Arc<Tenants<H>> {
     let config = StreamableHttpServerConfig::default()
@@ -162,6 +178,7 @@ fn tenants<H: ServerHandler>(
         config,
         cache,
         settings.sessions.clone(),
+        legacy_tasks,
     ))
 }
 

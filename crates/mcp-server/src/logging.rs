@@ -40,7 +40,10 @@ impl Levels {
     }
 
     fn of(&self, cx: &RequestContext<RoleServer>) -> LoggingLevel {
-        self.0.lock().get(session(cx)).map_or(DEFAULT, |(level, _)| *level)
+        self.0
+            .lock()
+            .get(session(cx))
+            .map_or(DEFAULT, |(level, _)| *level)
     }
 }
 
@@ -124,14 +127,18 @@ impl<'a> Log<'a> {
 
 fn verdict(execution: &Execution) -> (LoggingLevel, &'static str) {
     match execution.status.as_str() {
-        "succeeded" if execution.attempts > 1 => {
-            (LoggingLevel::Warning, "the tool succeeded after more than one attempt")
-        }
+        "succeeded" if execution.attempts > 1 => (
+            LoggingLevel::Warning,
+            "the tool succeeded after more than one attempt",
+        ),
         "succeeded" => (LoggingLevel::Info, "the tool succeeded"),
         "awaiting_approval" => (LoggingLevel::Notice, "the call waits for a person's approval"),
         "queued" | "running" => (LoggingLevel::Notice, "the call goes on without being waited for"),
         "cancelled" => (LoggingLevel::Notice, "the call was cancelled"),
-        "outcome_unknown" => (LoggingLevel::Error, "whether the tool had its effect is not known"),
+        "outcome_unknown" => (
+            LoggingLevel::Error,
+            "whether the tool had its effect is not known",
+        ),
         _ => (LoggingLevel::Warning, "the tool did not succeed"),
     }
 }

@@ -4,10 +4,10 @@
 //! one takes the place of the tenant's longest idle. What a client said when it initialized is kept in the shared cache,
 //! so that a session can be taken up again on any replica.
 
-use crate::settings;
+use crate::{settings, tasks::legacy};
 use coordination::Cache;
 use domain::TenantId;
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt};
 use parking_lot::Mutex;
 use rmcp::{
     model::{ClientJsonRpcMessage, ServerJsonRpcMessage},
@@ -50,11 +50,13 @@ pub(crate) struct Sessions {
     max_here: usize,
     /// All tenants' sessions.
     total: Arc<AtomicUsize>,
+    /// Whether the handler behind does tasks in the form of 2025-11-25.
+    tasks: bool,
 }
 
 impl Sessions {
-    /// No sessions yet; `total` counts those of all tenants.
-    pub(crate) fn new(settings: &settings::Sessions, total: Arc<AtomicUsize>) -> Self {
+    /// No sessions yet; `total` counts those of all tenants. `tasks`: the handler does tasks in the form of 2025-11-25.
+    pub(crate) fn new(settings: &settings::Sessions, total: Arc<AtomicUsize>, tasks: bool) -> Self {
         let mut local = LocalSessionManager::default();
         local.session_config.keep_alive = Some(settings.idle);
         Self {
@@ -63,6 +65,7 @@ impl Sessions {
             max: settings.max,
             max_here: settings.max_per_tenant,
             total,
+            tasks,
         }
     }
 
@@ -109,7 +112,9 @@ impl SessionManager for Sessions {
         id: &SessionId,
         message: ClientJsonRpcMessage,
     ) -> Result<ServerJsonRpcMessage, SessionError> {
-        Ok(self.local.initialize_session(id, message).await?)
+        let answer = self.local.initialize_session(id, message).await?;
+        let with_tasks = self.tasks.then(|| legacy::outbound(&answer)).flatten();
+        Ok(with_tasks.unwrap_or(answer))
     }
 
     async fn has_session(&self, id: &SessionId) -> Result<bool, SessionError> {
@@ -129,7 +134,19 @@ impl SessionManager for Sessions {
         id: &SessionId,
         message: ClientJsonRpcMessage,
     ) -> Result<impl Stream<Item = ServerSseMessage> + Send + Sync + 'static, SessionError> {
-        Ok(self.local.create_stream(id, message).await?)
+        let (message, translated) = if self.tasks {
+            legacy::inbound(message)
+        } else {
+            (message, false)
+        };
+        let stream = self.local.create_stream(id, message).await?;
+        Ok(stream.map(move |mut event: ServerSseMessage| {
+            let answer = event.message.as_deref().filter(|_| translated);
+            if let Some(answer) = answer.and_then(legacy::outbound) {
+                event.message = Some(Arc::new(answer));
+            }
+            event
+        }))
     }
 
     async fn accept_message(
@@ -218,7 +235,7 @@ mod tests {
             max_per_tenant,
             ..Default::default()
         };
-        Sessions::new(&settings, total.clone())
+        Sessions::new(&settings, total.clone(), false)
     }
 
     #[tokio::test]

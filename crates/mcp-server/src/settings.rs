@@ -25,8 +25,12 @@ pub struct Settings {
     pub allowed_origins: Vec<String>,
     /// Sessions of protocol versions before 2026-07-28, and open notification streams.
     pub sessions: Sessions,
+    /// Resources that clients are told of when they change.
+    pub subscriptions: Subscriptions,
     /// What tools and resources answer.
     pub results: Results,
+    /// Calls that become MCP tasks.
+    pub tasks: Tasks,
 }
 
 /// Where rest-api's gRPC is.
@@ -54,6 +58,16 @@ pub struct Sessions {
     pub resumable: Duration,
 }
 
+/// Resources that clients are told of when they change.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Subscriptions {
+    /// Resources that one session, or one `subscriptions/listen` stream, is told of.
+    pub max_per_session: usize,
+    /// Those of all of a tenant's together, in this process.
+    pub max_per_tenant: usize,
+}
+
 /// What tools and resources answer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -66,6 +80,21 @@ pub struct Results {
     pub max_bytes: usize,
 }
 
+/// Calls that become MCP tasks: their clients need not wait for them.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tasks {
+    /// A call that has not ended by then becomes a task, where the client does tasks and leaves that to the server.
+    #[serde(with = "chassis::settings::duration")]
+    pub after: Duration,
+    /// What clients are told of how long a task can be asked for: rest-api's `retention.executions`.
+    #[serde(with = "chassis::settings::duration")]
+    pub kept: Duration,
+    /// How often clients are to ask how a task stands.
+    #[serde(with = "chassis::settings::duration")]
+    pub poll: Duration,
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
@@ -75,7 +104,9 @@ impl Default for Settings {
             allowed_hosts: LOOPBACK.map(str::to_owned).to_vec(),
             allowed_origins: Vec::new(),
             sessions: Sessions::default(),
+            subscriptions: Subscriptions::default(),
             results: Results::default(),
+            tasks: Tasks::default(),
         }
     }
 }
@@ -96,6 +127,25 @@ impl Default for Sessions {
             max_per_tenant: 500,
             idle: 5 * minute,
             resumable: 24 * 60 * minute,
+        }
+    }
+}
+
+impl Default for Tasks {
+    fn default() -> Self {
+        Self {
+            after: Duration::from_secs(2),
+            kept: Duration::from_secs(30 * 24 * 3600),
+            poll: Duration::from_secs(1),
+        }
+    }
+}
+
+impl Default for Subscriptions {
+    fn default() -> Self {
+        Self {
+            max_per_session: 50,
+            max_per_tenant: 1000,
         }
     }
 }
@@ -169,8 +219,18 @@ impl chassis::Settings for Settings {
         if self.sessions.max == 0 || self.sessions.max_per_tenant == 0 {
             return Err(Invalid::new("sessions", "limits of 1 or more"));
         }
+        if self.subscriptions.max_per_session == 0 || self.subscriptions.max_per_tenant == 0 {
+            return Err(Invalid::new("subscriptions", "limits of 1 or more"));
+        }
         if self.sessions.idle.is_zero() || self.sessions.resumable.is_zero() {
             return Err(Invalid::new("sessions", "durations above zero"));
+        }
+        // No tool takes longer than five minutes.
+        if self.tasks.after > Duration::from_secs(300) {
+            return Err(Invalid::new("tasks.after", "at most 5m"));
+        }
+        if self.tasks.poll.is_zero() || self.tasks.kept.is_zero() {
+            return Err(Invalid::new("tasks", "durations above zero"));
         }
         // One answer comes from one gRPC message, beside metadata.
         if !(1024..=3 << 20).contains(&self.results.max_bytes) {

@@ -110,7 +110,9 @@ impl Counted {
         RESOURCE_SUBSCRIPTIONS_ACTIVE.add(1.0, []);
         let counted = Self(open.clone());
         if before >= max {
-            return Err(too_many("this tenant has subscribed to as many resources as it may"));
+            return Err(too_many(
+                "this tenant has subscribed to as many resources as it may",
+            ));
         }
         Ok(counted)
     }

@@ -8,6 +8,7 @@ use crate::{
     refusal,
     sessions::{Initializations, Sessions},
     settings,
+    tasks::legacy,
 };
 use axum::{
     body::{Body, to_bytes},
@@ -36,8 +37,14 @@ pub(crate) struct Tenants<H> {
     config: StreamableHttpServerConfig,
     cache: Arc<dyn Cache>,
     sessions: settings::Sessions,
+    legacy_tasks: bool,
     open_sessions: Arc<AtomicUsize>,
     tenants: RwLock<HashMap<TenantId, Arc<Tenant<H>>>>,
+}
+
+tokio::task_local! {
+    /// Who sent the HTTP request that is being read: the SDK asks for a tool's schema before it has a request of its own.
+    pub(crate) static CALLER: Arc<Caller>;
 }
 
 /// Makes a tenant's handler.
@@ -49,18 +56,20 @@ struct Tenant<H> {
 }
 
 impl<H: ServerHandler> Tenants<H> {
-    /// No tenant yet; each gets the SDK's `config`.
+    /// No tenant yet; each gets the SDK's `config`. `legacy_tasks`: the handlers do tasks in the form of 2025-11-25.
     pub(crate) fn new(
         make: Make<H>,
         config: StreamableHttpServerConfig,
         cache: Arc<dyn Cache>,
         sessions: settings::Sessions,
+        legacy_tasks: bool,
     ) -> Self {
         Self {
             make,
             config,
             cache,
             sessions,
+            legacy_tasks,
             open_sessions: Arc::default(),
             tenants: RwLock::default(),
         }
@@ -84,7 +93,7 @@ impl<H: ServerHandler> Tenants<H> {
 
     fn open(&self, id: TenantId) -> Tenant<H> {
         let handler = Arc::new((self.make)(id));
-        let sessions = Sessions::new(&self.sessions, self.open_sessions.clone());
+        let sessions = Sessions::new(&self.sessions, self.open_sessions.clone(), self.legacy_tasks);
         let mut config = self.config.clone();
         let store = Initializations::new(self.cache.clone(), id, self.sessions.resumable);
         config.session_store = Some(Arc::new(store));
@@ -114,7 +123,7 @@ pub(crate) async fn serve<H: ServerHandler>(
     State(tenants): State<Arc<Tenants<H>>>,
     request: Request,
 ) -> Response {
-    let Some(caller) = request.extensions().get::<Arc<Caller>>() else {
+    let Some(caller) = request.extensions().get::<Arc<Caller>>().cloned() else {
         tracing::error!("a request to /mcp without a caller");
         return refusal::refuse(Problem::internal());
     };
@@ -126,9 +135,12 @@ pub(crate) async fn serve<H: ServerHandler>(
         Err(error) => return refusal::unread(&error, tenants.config.max_request_body_bytes),
     };
     parts.extensions.insert(Ambient(telemetry::context::current()));
-    let response = tenant
-        .mcp
-        .handle(Request::from_parts(parts, Body::from(body.clone())))
-        .await;
+    if tenants.legacy_tasks
+        && let Some(wish) = legacy::wish(&parts.headers, &body)
+    {
+        parts.extensions.insert(wish);
+    }
+    let request = Request::from_parts(parts, Body::from(body.clone()));
+    let response = CALLER.scope(caller, tenant.mcp.handle(request)).await;
     refusal::explained(response.map(Body::new), &body).await
 }

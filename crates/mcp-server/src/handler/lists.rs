@@ -17,7 +17,8 @@ const TOOLS_TTL_MS: u64 = 60_000;
 impl Handler {
     /// The tools that the caller may see, in the order of their names, after the given one.
     fn visible(&self, caller: &Caller, after: Option<&str>) -> Vec<Tool> {
-        let may = |scope| caller.principal.scopes.contains(scope);
+        let principal = &caller.principal;
+        let may = |scope| principal.scopes.contains(scope);
         let built_in = self
             .shared
             .built_in
@@ -28,8 +29,9 @@ impl Handler {
         let sees_registered = may(Scope::ToolsRead) || may(Scope::ToolsExecute);
         let registered = registered.values().filter(|_| sees_registered);
         let mut tools: Vec<&Tool> = built_in
-            .chain(registered)
-            .filter(|t| after.is_none_or(|a| *t.name > *a))
+            .chain(registered.map(|tool| &tool.definition))
+            .filter(|tool| principal.tools.allow(&tool.name))
+            .filter(|tool| after.is_none_or(|after| *tool.name > *after))
             .collect();
         tools.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         tools.into_iter().take(PAGE + 1).cloned().collect()

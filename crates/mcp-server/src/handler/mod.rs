@@ -1,15 +1,25 @@
 //! MCP itself: what one tenant's clients are answered. The SDK calls it from tasks of its own.
+#![expect(
+    deprecated,
+    reason = "clients of older versions subscribe one by one and set logging levels"
+)]
 
 mod calls;
 mod lists;
 mod notices;
+mod tasks;
 
 use crate::{
+    auth::Door,
     caller::{Caller, Upstream, in_time},
     catalogue::{Catalogue, Tools},
+    completion,
+    confirm::Confirmations,
+    logging::{self, Levels},
     resources,
-    settings::Results,
+    settings::{self, Results, Tasks},
     span::{Answer, Operation, Wishes, caller, observed},
+    subscriptions::Subscriptions,
     tools::{self, Call},
 };
 use domain::TenantId;
@@ -18,10 +28,12 @@ use parking_lot::Mutex;
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     model::{
-        CallToolRequestParams, CallToolResponse, CallToolResult, CustomRequest, CustomResult, DiscoverResult,
-        ErrorCode, Implementation, InitializeRequestParams, InitializeResult, ListResourceTemplatesResult,
-        ListResourcesResult, ListToolsResult, PaginatedRequestParams, ReadResourceRequestParams,
-        ReadResourceResponse, ReadResourceResult, ServerCapabilities, ServerConfig, SubscriptionFilter, Tool,
+        CallToolRequestParams, CallToolResponse, CancelTaskParams, CompleteRequestParams, CompleteResult,
+        CustomRequest, CustomResult, DiscoverResult, GetTaskParams, GetTaskResult, Implementation,
+        InitializeRequestParams, InitializeResult, ListResourceTemplatesResult, ListResourcesResult,
+        ListToolsResult, PaginatedRequestParams, ReadResourceRequestParams, ReadResourceResponse,
+        ReadResourceResult, ServerCapabilities, ServerConfig, SetLevelRequestParams, SubscribeRequestParams,
+        SubscriptionFilter, Tool, UnsubscribeRequestParams, UpdateTaskParams,
     },
     service::{NotificationContext, Peer, RequestContext, SubscriptionContext},
 };
@@ -46,8 +58,18 @@ pub(crate) struct Shared {
     pub(crate) built_in: BTreeMap<&'static str, tools::Tool>,
     /// How large answers may be.
     pub(crate) results: Results,
+    /// Which calls become tasks.
+    pub(crate) tasks: Tasks,
+    /// What asks a person before a destructive tool runs; without it nobody is asked.
+    pub(crate) confirmations: Option<Confirmations>,
     /// How many notification streams a tenant may have open.
     pub(crate) max_subscriptions: usize,
+    /// How many resources a client may be told of.
+    pub(crate) subscriptions: settings::Subscriptions,
+    /// Who may still call.
+    pub(crate) door: Door,
+    /// Runs what outlives a request.
+    pub(crate) background: chassis::Tasks,
     /// What the server says about itself.
     pub(crate) info: ServerConfig,
     /// Operations that want to be sampled.
@@ -63,7 +85,11 @@ pub(crate) fn info() -> ServerConfig {
     let capabilities = ServerCapabilities::builder()
         .enable_tools()
         .enable_tool_list_changed()
+        .enable_tasks()
         .enable_resources()
+        .enable_resources_subscribe()
+        .enable_completions()
+        .enable_logging()
         .build();
     let server = Implementation::new("devops-mcp", env!("CARGO_PKG_VERSION")).with_title("DevOps MCP");
     ServerConfig::new(capabilities)
@@ -79,7 +105,10 @@ pub(crate) struct Handler {
     sessions: Mutex<HashMap<Box<str>, Peer<RoleServer>>>,
     /// The list that those clients know of.
     told: Mutex<Arc<Tools>>,
-    subscriptions: AtomicUsize,
+    /// Open notification streams.
+    streams: AtomicUsize,
+    subscriptions: Subscriptions,
+    levels: Levels,
 }
 
 impl Handler {
@@ -87,11 +116,13 @@ impl Handler {
     pub(crate) fn new(shared: Arc<Shared>, tenant: TenantId) -> Self {
         let told = Mutex::new(shared.catalogue.tools(tenant));
         Self {
+            subscriptions: Subscriptions::new(shared.subscriptions.clone()),
+            levels: Levels::default(),
             shared,
             tenant,
             sessions: Mutex::default(),
             told,
-            subscriptions: AtomicUsize::new(0),
+            streams: AtomicUsize::new(0),
         }
     }
 
@@ -160,15 +191,28 @@ impl ServerHandler for Handler {
     ) -> Answered<CallToolResponse> {
         let _in_flight = self.shared.calls.token();
         let name = request.name.clone();
-        let label = self.label(&self.shared.catalogue.tools(self.tenant), &name);
-        observed(
-            &self.shared.wishes,
-            Operation::call(label),
-            &cx,
-            self.run(request, &cx),
-        )
-        .await
-        .map(CallToolResponse::from)
+        let operation = Operation::call(self.label(&cx, &name));
+        observed(&self.shared.wishes, operation, &cx, self.run(request, &cx)).await
+    }
+
+    async fn get_task(
+        &self,
+        request: GetTaskParams,
+        cx: RequestContext<RoleServer>,
+    ) -> Answered<GetTaskResult> {
+        let work = self.task(&request.task_id, &cx);
+        observed(&self.shared.wishes, Operation::of("tasks/get"), &cx, work).await
+    }
+
+    /// No task of ours asks its client anything, so no answer is waited for: those that come are taken and forgotten.
+    async fn update_task(&self, request: UpdateTaskParams, cx: RequestContext<RoleServer>) -> Answered<()> {
+        let work = async { self.task(&request.task_id, &cx).await.map(drop) };
+        observed(&self.shared.wishes, Operation::of("tasks/update"), &cx, work).await
+    }
+
+    async fn cancel_task(&self, request: CancelTaskParams, cx: RequestContext<RoleServer>) -> Answered<()> {
+        let work = async { self.end_task(&request.task_id, &cx).await.map(drop) };
+        observed(&self.shared.wishes, Operation::of("tasks/cancel"), &cx, work).await
     }
 
     async fn list_resources(
@@ -215,7 +259,7 @@ impl ServerHandler for Handler {
     /// Called for every tools/call. Only a schema that asks for arguments in headers is of interest there, and the
     /// product's own have none.
     fn get_tool(&self, name: &str) -> Option<Tool> {
-        self.shared.catalogue.tools(self.tenant).get(name).cloned()
+        self.seen(name)
     }
 
     async fn on_custom_request(
@@ -223,12 +267,7 @@ impl ServerHandler for Handler {
         request: CustomRequest,
         cx: RequestContext<RoleServer>,
     ) -> Answered<CustomResult> {
-        // The method is the client's own word, so it is no label.
-        let unknown = ErrorData::new(ErrorCode::METHOD_NOT_FOUND, request.method, None);
-        observed(&self.shared.wishes, Operation::of("other"), &cx, async {
-            Err(unknown)
-        })
-        .await
+        self.custom(request, cx).await
     }
 
     async fn on_initialized(&self, cx: NotificationContext<RoleServer>) {
@@ -242,29 +281,89 @@ impl ServerHandler for Handler {
         self.sessions.lock().insert(id.into(), cx.peer);
     }
 
-    fn accepted_subscription_filter(&self, _requested: &SubscriptionFilter) -> Option<SubscriptionFilter> {
-        Some(SubscriptionFilter::builder().tools_list_changed().build())
+    async fn complete(
+        &self,
+        request: CompleteRequestParams,
+        cx: RequestContext<RoleServer>,
+    ) -> Answered<CompleteResult> {
+        observed(
+            &self.shared.wishes,
+            Operation::of("completion/complete"),
+            &cx,
+            async { Ok(in_time(completion::complete(self.call(&*caller(&cx)?), &request)).await?) },
+        )
+        .await
+    }
+
+    async fn set_level(
+        &self,
+        request: SetLevelRequestParams,
+        cx: RequestContext<RoleServer>,
+    ) -> Answered<()> {
+        observed(
+            &self.shared.wishes,
+            Operation::of("logging/setLevel"),
+            &cx,
+            async {
+                self.levels.set(&cx, request.level);
+                Ok(())
+            },
+        )
+        .await
+    }
+
+    async fn subscribe(
+        &self,
+        request: SubscribeRequestParams,
+        cx: RequestContext<RoleServer>,
+    ) -> Answered<()> {
+        let operation = Operation {
+            uri: Some(&request.uri),
+            ..Operation::of("resources/subscribe")
+        };
+        let work = async { Ok(self.subscribe_session(&request.uri, &cx).await?) };
+        observed(&self.shared.wishes, operation, &cx, work).await
+    }
+
+    async fn unsubscribe(
+        &self,
+        request: UnsubscribeRequestParams,
+        cx: RequestContext<RoleServer>,
+    ) -> Answered<()> {
+        let operation = Operation {
+            uri: Some(&request.uri),
+            ..Operation::of("resources/unsubscribe")
+        };
+        let work = async {
+            self.subscriptions
+                .sessions
+                .remove(logging::session(&cx), &request.uri);
+            Ok(())
+        };
+        observed(&self.shared.wishes, operation, &cx, work).await
+    }
+
+    fn accepted_subscription_filter(&self, requested: &SubscriptionFilter) -> Option<SubscriptionFilter> {
+        Some(self.subscriptions.accepted(requested))
     }
 
     /// A notification stream of protocol version 2026-07-28: told of every change until the client has enough. It is
     /// not measured as an operation, for it lasts as long as the client likes.
     async fn listen(&self, cx: SubscriptionContext) -> Answered<()> {
         let _open = self.subscribed()?;
-        let mut changes = self.shared.catalogue.changes();
-        let mut told = self.shared.catalogue.tools(self.tenant);
-        loop {
-            tokio::select! {
-                () = cx.cancelled() => return Ok(()),
-                () = self.shared.shutdown.cancelled() => return Ok(()),
-                changed = changes.changed() => if changed.is_err() { return Ok(()) },
-            }
-            let now = self.shared.catalogue.tools(self.tenant);
-            let changed = !Arc::ptr_eq(&std::mem::replace(&mut told, now.clone()), &now);
-            let wanted = cx.accepted().tools_list_changed == Some(true);
-            if changed && wanted && cx.sink().notify_tool_list_changed().await.is_err() {
-                return Ok(());
-            }
+        let caller = caller(cx.request_context())?;
+        let upstream = &self.shared.upstream;
+        let resources = self
+            .subscriptions
+            .follow_all(upstream, &caller, cx.accepted())
+            .await?;
+        tokio::select! {
+            () = cx.cancelled() => {}
+            () = self.shared.shutdown.cancelled() => {}
+            () = self.tell_of_tools(&cx) => {}
+            () = notices::tell_of_resources(&cx, resources) => {}
         }
+        Ok(())
     }
 }
 
@@ -275,10 +374,14 @@ impl Answer for ListToolsResult {}
 impl Answer for ListResourcesResult {}
 impl Answer for ListResourceTemplatesResult {}
 impl Answer for ReadResourceResult {}
-impl Answer for CustomResult {}
+impl Answer for CompleteResult {}
 
-impl Answer for CallToolResult {
+impl Answer for GetTaskResult {}
+impl Answer for serde_json::Value {}
+
+impl Answer for CallToolResponse {
     fn error_type(&self) -> Option<&'static str> {
-        (self.is_error == Some(true)).then_some("tool_error")
+        let Self::Complete(result) = self else { return None };
+        (result.is_error == Some(true)).then_some("tool_error")
     }
 }

@@ -19,12 +19,9 @@ pub(super) async fn list(call: Call<'_>, cursor: Option<String>) -> Result<ListR
     let page = call.upstream.contexts.clone().list(request).await?.into_inner();
     let resources = page.contexts.into_iter().map(|context| {
         let about = format!("{} context, {} items", context.r#type, context.item_count);
-        Resource::new(
-            Uri::CONTEXTS.replace("{id}", &context.id),
-            context.name,
-        )
-        .with_description(about)
-        .with_mime_type(JSON)
+        Resource::new(Uri::CONTEXTS.replace("{id}", &context.id), context.name)
+            .with_description(about)
+            .with_mime_type(JSON)
     });
     let mut result = ListResourcesResult::with_all_items(resources.collect());
     result.next_cursor = Some(page.next_cursor).filter(|cursor| !cursor.is_empty());

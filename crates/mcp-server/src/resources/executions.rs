@@ -51,9 +51,7 @@ fn listing(execution: Execution) -> Result<Resource> {
 
 /// Where it stands.
 pub(super) async fn read(call: Call<'_>, id: ExecutionId, uri: &str) -> Result<ResourceContents> {
-    let request = call
-        .caller
-        .request(GetExecutionRequest { id: id.to_string() });
+    let request = call.caller.request(GetExecutionRequest { id: id.to_string() });
     let execution = call.upstream.executions.clone().get(request).await?.into_inner();
     let value = state(&execution, id, call.results)?;
     Ok(ResourceContents::text(value.to_string(), uri).with_mime_type(JSON))
@@ -201,14 +199,25 @@ mod tests {
 
     #[test]
     fn pages_make_the_whole_by_their_links_and_at_multiples_of_their_size() {
-        let whole = json!(["é", "日本語", "🦀🦀🦀", "plain", 1.5]).to_string().repeat(7);
+        let whole = json!(["é", "日本語", "🦀🦀🦀", "plain", 1.5])
+            .to_string()
+            .repeat(7);
         let id = ExecutionId::new();
         for size in [4, 5, 16, 17, 1000] {
             let page = |offset: usize| {
-                let contents = page(read(&whole, offset, size + CHARACTER), id, offset as u64, size, "u");
+                let contents = page(
+                    read(&whole, offset, size + CHARACTER),
+                    id,
+                    offset as u64,
+                    size,
+                    "u",
+                );
                 text(contents.expect("a page"))
             };
-            let steps: String = (0..whole.len()).step_by(size).map(|offset| page(offset).0).collect();
+            let steps: String = (0..whole.len())
+                .step_by(size)
+                .map(|offset| page(offset).0)
+                .collect();
             assert_eq!(steps, whole, "{size}");
 
             let (mut linked, mut next) = (String::new(), Some(0));

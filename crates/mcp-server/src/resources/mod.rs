@@ -25,7 +25,10 @@ const EXECUTIONS: &str = "executions:";
 /// Contexts first, then recent executions, each of them latest first; what the caller may not see is left out.
 pub(crate) async fn list(call: Call<'_>, cursor: Option<String>) -> Result<ListResourcesResult> {
     let executions = require_executions(call.caller);
-    if let Some(place) = cursor.as_deref().and_then(|cursor| cursor.strip_prefix(EXECUTIONS)) {
+    if let Some(place) = cursor
+        .as_deref()
+        .and_then(|cursor| cursor.strip_prefix(EXECUTIONS))
+    {
         executions?;
         return executions::list(call, Some(place)).await;
     }

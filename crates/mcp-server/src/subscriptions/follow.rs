@@ -112,7 +112,10 @@ fn open(
             let request = caller.request(GetContextRequest { id: id.to_string() });
             let opened = async move { upstream.contexts.clone().watch(request).await };
             let stream = stream::once(opened).map_ok(tonic::Response::into_inner);
-            stream.try_flatten().map_ok(|context| context.version.to_string()).boxed()
+            stream
+                .try_flatten()
+                .map_ok(|context| context.version.to_string())
+                .boxed()
         }
         Uri::Execution(id) | Uri::Result(id, _) => {
             let request = caller.request(GetExecutionRequest { id: id.to_string() });
@@ -131,5 +134,8 @@ fn mark(execution: &Execution) -> Mark {
         progress,
         ..
     } = execution;
-    format!("{status} {attempts} {cancel_requested} {}", progress.as_deref().unwrap_or_default())
+    format!(
+        "{status} {attempts} {cancel_requested} {}",
+        progress.as_deref().unwrap_or_default()
+    )
 }

@@ -7,11 +7,7 @@ use chassis::Tasks;
 use futures_util::StreamExt as _;
 use parking_lot::Mutex;
 use rmcp::{RoleServer, model::ResourceUpdatedNotificationParam, service::Peer};
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// How long a client may take to accept a notification.
@@ -51,7 +47,9 @@ impl Sessions {
         let open = self.open.lock();
         let full = |session: &Session| session.len() >= self.max && !session.contains_key(uri);
         if open.get(session).is_some_and(full) {
-            return Err(too_many("this session has subscribed to as many resources as it may"));
+            return Err(too_many(
+                "this session has subscribed to as many resources as it may",
+            ));
         }
         Ok(())
     }
@@ -61,10 +59,18 @@ impl Sessions {
         let ended = CancellationToken::new();
         let guard = ended.clone().drop_guard();
         let session = subscriber.session.clone();
-        self.open.lock().entry(session).or_default().insert(uri.clone(), guard);
+        self.open
+            .lock()
+            .entry(session)
+            .or_default()
+            .insert(uri.clone(), guard);
         let sessions = self.clone();
         tasks.spawn("resource-subscription", async move {
-            let Subscriber { session, peer, caller } = subscriber;
+            let Subscriber {
+                session,
+                peer,
+                caller,
+            } = subscriber;
             let mut changes = follow.changes();
             let telling = async {
                 while let Some(()) = changes.next().await
@@ -93,7 +99,9 @@ impl Sessions {
         if replaced.is_cancelled() {
             return;
         }
-        let Some(subscriptions) = open.get_mut(session) else { return };
+        let Some(subscriptions) = open.get_mut(session) else {
+            return;
+        };
         subscriptions.remove(uri);
         if subscriptions.is_empty() {
             open.remove(session);
@@ -104,7 +112,10 @@ impl Sessions {
 /// Whether the client is still there; one that is slow misses the notification.
 async fn notify(peer: &Peer<RoleServer>, uri: &str) -> bool {
     let notification = peer.notify_resource_updated(ResourceUpdatedNotificationParam::new(uri));
-    !matches!(tokio::time::timeout(NOTIFY_TIMEOUT, notification).await, Ok(Err(_)))
+    !matches!(
+        tokio::time::timeout(NOTIFY_TIMEOUT, notification).await,
+        Ok(Err(_))
+    )
 }
 
 async fn closed(peer: &Peer<RoleServer>) {

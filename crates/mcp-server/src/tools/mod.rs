@@ -12,6 +12,7 @@ pub(crate) mod view;
 use crate::{
     caller::{Caller, Upstream, in_time},
     error::{Error, Result},
+    rules,
     settings::Results,
 };
 use domain::{JsonObject, Scope};
@@ -22,9 +23,6 @@ use schemars::{JsonSchema, generate::SchemaSettings};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, sync::Arc};
-
-/// How many places of ill-fitting arguments are told.
-const MAX_TOLD: usize = 5;
 
 /// What a call of a built-in tool works with.
 #[derive(Clone, Copy)]
@@ -99,6 +97,7 @@ impl Tool {
 
     /// Calls it, when the caller may and the arguments fit.
     pub(crate) async fn call(&self, call: Call<'_>, arguments: JsonObject) -> Result<CallToolResult> {
+        rules::check(&call.caller.principal, &self.definition.name, &arguments)?;
         call.caller.require(self.scope)?;
         in_time((self.run)(self, call, arguments)).await
     }
@@ -117,27 +116,8 @@ impl Tool {
 
     /// Where the arguments do not fit. The types decide; the schema, which says the same, knows the places.
     fn misfit(&self, given: &Value, error: &serde_json::Error) -> Error {
-        let told: Vec<String> = self
-            .arguments
-            .iter_errors(given)
-            .take(MAX_TOLD)
-            .map(|e| tell(&e))
-            .collect();
-        Error::Arguments(if told.is_empty() {
-            error.to_string()
-        } else {
-            told.join("; ")
-        })
+        Error::Arguments(rules::told(&self.arguments, given).unwrap_or_else(|| error.to_string()))
     }
-}
-
-fn tell(error: &jsonschema::ValidationError<'_>) -> String {
-    let place = error.instance_path().to_string();
-    format!(
-        "{}: {}",
-        if place.is_empty() { "/" } else { &place },
-        error.masked()
-    )
 }
 
 /// All built-in tools, by name.

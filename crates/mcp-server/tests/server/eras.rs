@@ -77,7 +77,11 @@ async fn registered_tools_run_with_progress_and_fail_for_the_agent() {
             .await
             .unwrap();
         assert_eq!(echoed.structured_content.unwrap(), json!({"a": [1, 2]}));
-        assert_eq!(echoed.meta.unwrap()["devops-mcp/execution"]["id"], json!("e-1"));
+        let execution = house.rest.all_executions().pop().unwrap();
+        assert_eq!(
+            echoed.meta.unwrap()["devops-mcp/execution"]["id"],
+            json!(execution.id)
+        );
         let heard = &client.service().progress;
         eventually("progress", || heard.load(Ordering::SeqCst) == 2).await;
 

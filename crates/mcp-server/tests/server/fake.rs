@@ -1,13 +1,13 @@
 //! rest-api's gRPC, from memory: two tenants' keys, their contexts, a catalogue that changes, and three tools.
 
 mod contexts;
+mod executions;
 
 use domain::{ApiKeyId, Principal, Scopes, TenantId, api_key::Secret};
 use futures_util::{Stream, StreamExt};
 use parking_lot::Mutex;
 use proto::v1::{
     self, catalogue_event::Event, catalogue_server, contexts_server, executions_server, identity_server,
-    run_execution_event,
 };
 use std::{
     collections::BTreeMap,
@@ -32,6 +32,9 @@ pub(crate) struct State {
     keys: Mutex<BTreeMap<String, Principal>>,
     contexts: Mutex<BTreeMap<String, (v1::Context, Vec<v1::ContextItem>)>>,
     tools: Mutex<Vec<v1::Tool>>,
+    executions: Mutex<executions::Executions>,
+    /// Some execution changed.
+    moved: watch::Sender<()>,
     events: broadcast::Sender<v1::CatalogueEvent>,
     down: watch::Sender<bool>,
     /// Some context changed.
@@ -76,6 +79,8 @@ impl Fake {
             keys: Mutex::default(),
             contexts: Mutex::default(),
             tools: Mutex::default(),
+            executions: Mutex::default(),
+            moved: watch::Sender::new(()),
             events: broadcast::Sender::new(64),
             down: watch::Sender::new(false),
             changed: watch::Sender::new(()),
@@ -125,6 +130,10 @@ impl Fake {
     }
 
     pub(crate) fn key(&self, tenant: TenantId, scopes: &str) -> String {
+        self.limited_key(tenant, scopes, domain::ToolRules::unlimited())
+    }
+
+    pub(crate) fn limited_key(&self, tenant: TenantId, scopes: &str, tools: domain::ToolRules) -> String {
         let secret = Secret::generate().expose().to_owned();
         let scopes: Scopes = scopes.parse().unwrap();
         let name = format!("tenant-{}", &tenant.to_string()[24..]);
@@ -134,7 +143,7 @@ impl Fake {
             key_id: ApiKeyId::new(),
             key_name: "k".into(),
             scopes,
-            tools: domain::ToolRules::unlimited(),
+            tools,
         };
         self.keys.lock().insert(secret.clone(), principal);
         secret
@@ -145,15 +154,20 @@ impl Fake {
     }
 
     pub(crate) fn register(&self, tenant: TenantId, name: &str) {
-        let tool = v1::Tool {
+        self.register_with(tenant, name, |tool| tool.read_only = true);
+    }
+
+    pub(crate) fn register_with(&self, tenant: TenantId, name: &str, change: impl FnOnce(&mut v1::Tool)) {
+        let mut tool = v1::Tool {
             id: domain::ToolId::new().to_string(),
             tenant_id: tenant.to_string(),
             name: name.into(),
             description: format!("the tool {name}"),
             input_schema_json: r#"{"type":"object"}"#.into(),
-            read_only: true,
+            version: 1,
             ..Default::default()
         };
+        change(&mut tool);
         self.tools.lock().push(tool.clone());
         let _ = self.events.send(v1::CatalogueEvent {
             event: Some(Event::Upserted(tool)),
@@ -344,60 +358,5 @@ impl catalogue_server::Catalogue for Fake {
         };
         let events = futures_util::stream::iter(first).chain(changes).map(Ok);
         Ok(Response::new(Box::pin(events.take_until(Box::pin(until)))))
-    }
-}
-
-/// Notes that a run's stream was dropped before its end.
-struct Dropped(Fake);
-
-impl Drop for Dropped {
-    fn drop(&mut self) {
-        self.0.run_dropped.store(true, Ordering::SeqCst);
-    }
-}
-
-#[tonic::async_trait]
-impl executions_server::Executions for Fake {
-    type RunStream = Events<v1::RunExecutionEvent>;
-
-    async fn run(&self, request: Request<v1::RunExecutionRequest>) -> Answer<Self::RunStream> {
-        let tenant = self.caller(request.metadata())?.tenant_id.to_string();
-        let run = request.into_inner();
-        if !self
-            .tools
-            .lock()
-            .iter()
-            .any(|tool| tool.tenant_id == tenant && tool.name == run.tool)
-        {
-            return Err(refused(tonic::Code::NotFound, "not_found", "no such tool"));
-        }
-        let fake = self.clone();
-        let progress = |progress, message: &str| v1::RunExecutionEvent {
-            event: Some(run_execution_event::Event::Progress(v1::Progress {
-                progress,
-                total: Some(2.0),
-                message: message.into(),
-            })),
-        };
-        let events = async_stream::stream! {
-            yield Ok(progress(1.0, "half"));
-            if run.tool == "slow" {
-                fake.run_begun.fetch_add(1, Ordering::SeqCst);
-                let _dropped = Dropped(fake);
-                std::future::pending::<()>().await;
-            }
-            yield Ok(progress(2.0, "done"));
-            let failed = run.tool == "boom";
-            yield Ok(v1::RunExecutionEvent { event: Some(run_execution_event::Event::Execution(v1::Execution {
-                id: "e-1".into(),
-                tool: run.tool,
-                status: if failed { "failed" } else { "succeeded" }.into(),
-                result_json: (!failed).then_some(run.arguments_json),
-                error: failed.then(|| v1::ExecutionError { code: "http_status".into(), message: "it answered 500".into() }),
-                attempts: 1,
-                ..Default::default()
-            })) });
-        };
-        Ok(Response::new(Box::pin(events)))
     }
 }

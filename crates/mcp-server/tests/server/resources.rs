@@ -17,7 +17,9 @@ use tokio::time::timeout;
 impl House {
     /// A new context's id.
     async fn context(&self, name: &str) -> String {
-        let made = self.call(&self.key, "context_create", json!({"name": name})).await;
+        let made = self
+            .call(&self.key, "context_create", json!({"name": name}))
+            .await;
         let id = &made["result"]["structuredContent"]["context"]["id"];
         id.as_str().unwrap().to_owned()
     }
@@ -58,7 +60,10 @@ async fn a_session_hears_of_what_it_subscribed_to_until_it_takes_that_back() {
     }
     assert!(updates.lock().iter().all(|updated| *updated == uri));
 
-    client.unsubscribe(UnsubscribeRequestParams::new(&uri)).await.unwrap();
+    client
+        .unsubscribe(UnsubscribeRequestParams::new(&uri))
+        .await
+        .unwrap();
     house.until_watched(0).await;
     client.subscribe(SubscribeRequestParams::new(&uri)).await.unwrap();
     house.until_watched(1).await;
@@ -115,7 +120,10 @@ async fn what_is_not_ones_own_cannot_be_subscribed_to() {
     let uri = format!("context://{id}");
     let theirs = house.rest.key(TenantId::new(), ALL);
     let old = house.client_of(&theirs, legacy()).await;
-    let error = old.subscribe(SubscribeRequestParams::new(&uri)).await.unwrap_err();
+    let error = old
+        .subscribe(SubscribeRequestParams::new(&uri))
+        .await
+        .unwrap_err();
     assert!(error.to_string().contains("-32002"), "{error}");
     let new = house.client_of(&theirs, modern()).await;
     let mut stream = new.listen(watching(&[uri])).await.unwrap();
@@ -145,14 +153,26 @@ async fn subscriptions_are_bounded_per_session_and_tenant() {
     for uri in &uris[..2] {
         one.subscribe(SubscribeRequestParams::new(uri)).await.unwrap();
     }
-    let full = one.subscribe(SubscribeRequestParams::new(&uris[2])).await.unwrap_err();
+    let full = one
+        .subscribe(SubscribeRequestParams::new(&uris[2]))
+        .await
+        .unwrap_err();
     assert!(full.to_string().contains("this session"), "{full}");
-    two.subscribe(SubscribeRequestParams::new(&uris[0])).await.unwrap();
-    let full = two.subscribe(SubscribeRequestParams::new(&uris[1])).await.unwrap_err();
+    two.subscribe(SubscribeRequestParams::new(&uris[0]))
+        .await
+        .unwrap();
+    let full = two
+        .subscribe(SubscribeRequestParams::new(&uris[1]))
+        .await
+        .unwrap_err();
     assert!(full.to_string().contains("this tenant"), "{full}");
-    one.unsubscribe(UnsubscribeRequestParams::new(&uris[0])).await.unwrap();
+    one.unsubscribe(UnsubscribeRequestParams::new(&uris[0]))
+        .await
+        .unwrap();
     house.until_watched(2).await;
-    two.subscribe(SubscribeRequestParams::new(&uris[1])).await.unwrap();
+    two.subscribe(SubscribeRequestParams::new(&uris[1]))
+        .await
+        .unwrap();
     assert!(house.metrics().contains("mcp_resource_subscriptions_active 3"));
 }
 
@@ -186,10 +206,17 @@ async fn ids_are_completed_in_both_eras_for_those_who_may_see_them() {
     };
     for mode in [modern(), legacy()] {
         let client = house.client(mode).await;
-        let found = client.complete(ask("context://{id}", "id", "inc")).await.unwrap().completion;
+        let found = client
+            .complete(ask("context://{id}", "id", "inc"))
+            .await
+            .unwrap()
+            .completion;
         assert_eq!(found.values, [incident.as_str()]);
         assert_eq!((found.total, found.has_more), (Some(1), Some(false)));
-        let found = client.complete(ask("context://{id}", "id", &release)).await.unwrap();
+        let found = client
+            .complete(ask("context://{id}", "id", &release))
+            .await
+            .unwrap();
         assert_eq!(found.completion.values, [release.as_str()]);
         for (template, argument) in [("file:///{path}", "path"), ("context://{id}", "name")] {
             let error = client.complete(ask(template, argument, "")).await.unwrap_err();
@@ -202,7 +229,10 @@ async fn ids_are_completed_in_both_eras_for_those_who_may_see_them() {
     assert!(found.completion.values.is_empty());
     let blind = house.rest.key(house.tenant, "tools:read");
     let client = house.client_of(&blind, legacy()).await;
-    let error = client.complete(ask("context://{id}", "id", "")).await.unwrap_err();
+    let error = client
+        .complete(ask("context://{id}", "id", ""))
+        .await
+        .unwrap_err();
     assert!(error.to_string().contains("contexts:read"), "{error}");
 }
 
@@ -215,21 +245,32 @@ async fn a_client_hears_of_its_calls_from_the_level_on_that_it_set() {
     house.until_tools(9).await;
     let client = house.client(legacy()).await;
     client
-        .set_level(rmcp::model::SetLevelRequestParams::new(rmcp::model::LoggingLevel::Info))
+        .set_level(rmcp::model::SetLevelRequestParams::new(
+            rmcp::model::LoggingLevel::Info,
+        ))
         .await
         .unwrap();
     let messages = &client.service().messages;
     // Its own stream may be opened a moment after it has initialized.
     for _ in 0..1000 {
-        client.call_tool(call("boom", json!({"secret": "hunter2"}))).await.unwrap();
+        client
+            .call_tool(call("boom", json!({"secret": "hunter2"})))
+            .await
+            .unwrap();
         if messages.lock().len() > 1 {
             break;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let told = messages.lock().clone();
-    assert!(told.iter().all(|message| message.contains("http_status")), "{told:?}");
-    assert!(!told.iter().any(|message| message.contains("hunter2")), "{told:?}");
+    assert!(
+        told.iter().all(|message| message.contains("http_status")),
+        "{told:?}"
+    );
+    assert!(
+        !told.iter().any(|message| message.contains("hunter2")),
+        "{told:?}"
+    );
 
     let told = async |level: Option<&str>| {
         let mut params = json!({"name": "echo", "arguments": {}});

@@ -8,8 +8,7 @@ use parking_lot::Mutex;
 use rmcp::{
     ClientHandler, ClientLifecycleMode, ClientServiceExt,
     model::{
-        CallToolRequestParams, LoggingMessageNotificationParam, ProgressNotificationParam, ProtocolVersion,
-        ResourceUpdatedNotificationParam,
+        CallToolRequestParams, ProgressNotificationParam, ProtocolVersion, ResourceUpdatedNotificationParam,
     },
     service::{NotificationContext, RoleClient, RunningService},
     transport::{StreamableHttpClientTransport, streamable_http_client::StreamableHttpClientTransportConfig},
@@ -208,7 +207,7 @@ impl ClientHandler for Listener {
     #[expect(deprecated, reason = "clients of older versions are told so")]
     async fn on_logging_message(
         &self,
-        told: LoggingMessageNotificationParam,
+        told: rmcp::model::LoggingMessageNotificationParam,
         _: NotificationContext<RoleClient>,
     ) {
         self.messages.lock().push(told.data.to_string());
