@@ -5,14 +5,25 @@ use crate::workspace::Workspace;
 use std::collections::BTreeSet;
 
 /// What each of our crates may depend on, of ours. A crate that is not here may not exist.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 11] = [
     ("domain", &[]),
     ("telemetry", &[]),
+    ("openapi", &["domain"]),
     ("proto", &["domain"]),
     ("chassis", &["telemetry"]),
     ("coordination", &["telemetry"]),
     ("mcp-server", SERVICE),
-    ("rest-api", SERVICE),
+    (
+        "rest-api",
+        &[
+            "domain",
+            "telemetry",
+            "openapi",
+            "proto",
+            "chassis",
+            "coordination",
+        ],
+    ),
     ("worker", SERVICE),
     (
         "e2e",
@@ -33,7 +44,7 @@ const ARROWS: [(&str, &[&str]); 10] = [
 const SERVICE: &[&str] = &["domain", "telemetry", "proto", "chassis", "coordination"];
 
 /// Packages that must not be in a crate's tree, and why.
-const ABSENT: [(&str, &[&str], &str); 4] = [
+const ABSENT: [(&str, &[&str], &str); 5] = [
     (
         "mcp-server",
         &["sqlx", "sqlx-core"],
@@ -48,6 +59,11 @@ const ABSENT: [(&str, &[&str], &str); 4] = [
         "domain",
         &["tokio", "tonic", "axum", "sqlx", "sqlx-core"],
         "the domain does no I/O",
+    ),
+    (
+        "openapi",
+        &["tokio", "tonic", "axum", "sqlx", "sqlx-core", "reqwest"],
+        "reading a document does no I/O",
     ),
     (
         "xtask",

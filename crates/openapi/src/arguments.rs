@@ -1,0 +1,170 @@
+//! What a tool asks of an agent, and the schema that says so.
+
+use crate::{
+    Document, SchemaCheck,
+    names::Names,
+    note::{Notes, Unfit},
+    schema::{DETAILS, Detail, Renderer, Stop, fits},
+};
+use domain::{
+    JsonObject,
+    tool::{BodyFormat, Method, Place},
+};
+use serde_json::{Map, Value, json};
+
+/// What an argument may be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Shape<'a> {
+    /// What this says.
+    Schema(&'a Value),
+    /// Text that is not empty.
+    Text,
+    /// Not said.
+    Anything,
+}
+
+/// One argument.
+#[derive(Debug)]
+pub(crate) struct Argument<'a> {
+    pub(crate) name: String,
+    pub(crate) shape: Shape<'a>,
+    pub(crate) description: Option<&'a str>,
+    pub(crate) required: bool,
+    /// `None`: where the method puts it.
+    pub(crate) place: Option<Place>,
+}
+
+/// How an operation is called.
+#[derive(Debug)]
+pub(crate) struct Request<'a> {
+    pub(crate) method: Method,
+    pub(crate) path: String,
+    pub(crate) arguments: Vec<Argument<'a>>,
+    pub(crate) names: Names,
+    pub(crate) format: BodyFormat,
+    pub(crate) content_type: Option<String>,
+    /// What further properties of the body may be, where there may be some.
+    pub(crate) open: Option<&'a Value>,
+    pub(crate) notes: Notes,
+}
+
+impl<'a> Request<'a> {
+    pub(crate) fn new(method: Method) -> Self {
+        Self {
+            method,
+            path: String::new(),
+            arguments: Vec::new(),
+            names: Names::default(),
+            format: BodyFormat::Json,
+            content_type: None,
+            open: None,
+            notes: Notes::default(),
+        }
+    }
+
+    /// A name for an argument; where it is taken, the place says which is which.
+    pub(crate) fn free(&mut self, name: &str, place: &str) -> String {
+        if self.names.holds(name) {
+            self.names
+                .take(&crate::names::argument(&format!("{place}_{name}")))
+        } else {
+            self.names.take(name)
+        }
+    }
+
+    /// The schema of the arguments, in the most detail that fits and that `check` lets pass.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub(crate) fn schema(
+        &mut self,
+        document: &'a Document,
+        check: SchemaCheck<'_>,
+    ) -> Result<JsonObject, Unfit> {
+        let mut refused = None;
+        for detail in DETAILS {
+            let plain = Detail {
+                patterns: false,
+                ..detail
+            };
+            // Where a schema is refused, most often it is a pattern that does not compile.
+            let details = [detail, plain];
+            let worth = if detail.patterns && refused.is_none() {
+                &details[..]
+            } else {
+                &details[1..]
+            };
+            for detail in worth {
+                let Some((schema, notes)) = self.attempt(document, *detail)? else {
+                    break;
+                };
+                match check(&schema) {
+                    Ok(()) => return Ok(self.keep(schema, notes)),
+                    Err(why) => refused = Some(why),
+                }
+            }
+        }
+        Err(match refused {
+            Some(why) => Unfit::new(
+                "schema_refused",
+                format!("its arguments' schema was refused: {}", why.expected),
+            ),
+            None => Unfit::new("schema_too_large", "its arguments are too many to be described"),
+        })
+    }
+
+    fn keep(&mut self, schema: JsonObject, notes: Notes) -> JsonObject {
+        for note in notes.into_vec() {
+            self.notes.add(note.code, note.text);
+        }
+        schema
+    }
+
+    /// The schema in this detail; `None` when it is too large.
+    fn attempt(&self, document: &'a Document, detail: Detail) -> Result<Option<(JsonObject, Notes)>, Unfit> {
+        let mut renderer = Renderer::new(document.references(), document.dialect, detail);
+        match self.render(&mut renderer) {
+            Ok(schema) => {
+                let schema = Value::Object(schema);
+                let fits = fits(&schema);
+                let Value::Object(schema) = schema else {
+                    return Ok(None);
+                };
+                Ok(fits.then_some((schema, renderer.notes)))
+            }
+            Err(Stop::TooLarge) => Ok(None),
+            Err(Stop::Unfit(unfit)) => Err(unfit),
+        }
+    }
+
+    fn render(&self, renderer: &mut Renderer<'a>) -> Result<JsonObject, Stop> {
+        let mut properties = Map::new();
+        let mut required = Vec::new();
+        for argument in &self.arguments {
+            let schema = match argument.shape {
+                Shape::Schema(schema) => renderer.argument(schema, argument.description)?,
+                Shape::Text => {
+                    renderer.plain(json!({"type": "string", "minLength": 1}), argument.description)?
+                }
+                Shape::Anything => renderer.plain(json!({}), argument.description)?,
+            };
+            properties.insert(argument.name.clone(), schema);
+            if argument.required {
+                required.push(argument.name.as_str());
+            }
+        }
+        let further = match self.open {
+            Some(open) => renderer.argument(open, None)?,
+            None => Value::Bool(false),
+        };
+        let mut schema = JsonObject::from_iter([
+            ("type".to_owned(), "object".into()),
+            ("properties".to_owned(), Value::Object(properties)),
+            ("additionalProperties".to_owned(), further),
+        ]);
+        if !required.is_empty() {
+            schema.insert("required".into(), json!(required));
+        }
+        Ok(schema)
+    }
+}
