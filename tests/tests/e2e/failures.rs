@@ -22,9 +22,10 @@ use tokio::net::TcpListener;
 /// How long a request that needs nothing of what is lost may take on a busy machine. It takes some milliseconds on an
 /// idle one, and whoever waited for what is lost would wait longer, each time.
 const UNDISTURBED: Duration = Duration::from_secs(5);
-/// How long it may take on a busy machine until a loss is told. Nobody would ever tell, or only when a call's own time,
-/// which is minutes here, is over.
-const TOLD: Duration = Duration::from_secs(30);
+/// How long it may take on a busy machine until a loss is told, which would otherwise never be, or only when a call's own
+/// time, minutes here, is over. A database that falls silent is told after 30 s at the latest: for so long a statement
+/// is waited for on a connection that was just in use.
+const TOLD: Duration = Duration::from_secs(60);
 
 /// A Redis of one's own; none where there is no program.
 struct Redis(Child);
