@@ -1,4 +1,4 @@
-//! Runs tools for rest-api, and keeps the time for scheduled jobs.
+//! Runs tools for rest-api: those it calls for, and those that wait in its queue; and keeps the time for scheduled jobs.
 //!
 //! It has no data of its own and holds no credentials longer than a run takes. No sqlx may enter here;
 //! `cargo xtask check` holds that.
@@ -10,6 +10,7 @@ mod jobs;
 pub mod metrics;
 pub mod outcome;
 pub mod progress;
+mod queue;
 pub mod runner;
 pub mod settings;
 pub mod slots;
@@ -45,6 +46,7 @@ impl chassis::Service for Worker {
         let runner = Runner::new(&settings, &host.common.shutdown, host.shutdown.clone())?;
         let channel = chassis::grpc::channel(host, "rest-api", &settings.rest_api.url, &Default::default())?;
         jobs::start(&settings.jobs, host, &channel);
+        queue::start(&settings.queue, host, &channel, &runner);
         let runs = grpc::Runs::new(runner, host.common.service_token.clone());
         Ok(App {
             grpc: Some(Routes::new(ToolRunnerServer::new(runs))),

@@ -19,6 +19,15 @@ telemetry::metrics! {
     pub static GUARD_REFUSALS: Counter["reason"] = "worker_guard_refusals_total";
     /// Size of the bodies that tools' endpoints answered with.
     pub static RESPONSE_SIZE: Histogram[] = "worker_response_bytes", buckets: &buckets::BYTES_1KIB_1MIB;
+    /// Runs from the queue that are held: they run, wait for a slot, or their outcome is not stored yet.
+    pub static LEASED_RUNS: Gauge[] = "worker_leased_runs";
+    /// Whether the stream stands over which runs come from the queue: 1 or 0.
+    pub static LEASE_STREAM_UP: Gauge[] = "worker_lease_stream_up";
+    /// Heartbeats for runs from the queue, by result: ok or error.
+    pub static HEARTBEATS: Counter["result"] = "worker_heartbeats_total";
+    /// Reports on runs from the queue: of an outcome or that a run is handed_back; accepted, retried, lost (the run is
+    /// another's), refused or given_up.
+    pub static REPORTS: Counter["what", "result"] = "worker_reports_total";
     /// Runs of scheduled jobs, by result: ok or error.
     pub static JOBS: Counter["job", "result"] = "worker_jobs_total";
     /// How long runs of scheduled jobs took.
@@ -32,6 +41,15 @@ pub(crate) fn announce() {
     RUNS_IN_FLIGHT.set(0, []);
     SLOTS_WAITING.set(0, []);
     OVERLOADED.add(0, []);
+    LEASED_RUNS.set(0, []);
+    LEASE_STREAM_UP.set(0, []);
+    for result in ["ok", "error"] {
+        HEARTBEATS.add(0, [result]);
+    }
+    for result in ["accepted", "retried", "lost", "refused", "given_up"] {
+        REPORTS.add(0, ["outcome", result]);
+        REPORTS.add(0, ["handed_back", result]);
+    }
     for reason in crate::guard::Refused::ALL {
         GUARD_REFUSALS.add(0, [reason.as_str()]);
     }

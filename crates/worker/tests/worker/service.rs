@@ -1,8 +1,10 @@
 //! The whole service, over its gRPC port.
 
-use crate::runs::{HERE, accept, settings, tool};
+use crate::{
+    runs::{HERE, accept, tool},
+    support::{PATIENCE, TOKEN, start},
+};
 use axum::{Router, routing::get};
-use chassis::{Configuration, Service, Settings as _, lifecycle::Running};
 use proto::v1::{
     MaintenanceRequest, MaintenanceResponse, RunToolEvent, RunToolRequest, Tool,
     maintenance_server::{Maintenance, MaintenanceServer},
@@ -18,12 +20,6 @@ use std::{
 use tokio::{io::AsyncReadExt, net::TcpListener};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Code, Request, Response, Status, Streaming, transport::Channel};
-use worker::{Settings, Worker};
-
-/// How long to wait for what must come about, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-const TOKEN: &str = "the-services-own";
 
 /// rest-api's part: the first two calls of each job find a full batch, then there is nothing left.
 #[derive(Clone, Default)]
@@ -86,26 +82,6 @@ async fn rest_api(rows: Rows) -> SocketAddr {
     let server = tonic::transport::Server::builder().add_service(MaintenanceServer::new(rows));
     tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
     address
-}
-
-async fn start(rest_api: SocketAddr, telemetry: telemetry::Handle) -> Running {
-    let mut service = Settings {
-        rest_api: worker::settings::RestApi {
-            url: format!("http://{rest_api}"),
-        },
-        ..settings()
-    };
-    service.jobs.expire_contexts = Duration::from_millis(20);
-    service.jobs.purge_expired = Duration::from_millis(20);
-    service.jobs.reap_executions = Duration::from_millis(20);
-    let mut common = Settings::common();
-    common.http.address.set_port(0);
-    common.grpc.address = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
-    common.service_token = Some(TOKEN.into());
-    service.validate(&common).unwrap();
-    chassis::lifecycle::start::<Worker>(Configuration { common, service }, telemetry)
-        .await
-        .unwrap()
 }
 
 fn request(url: String) -> Request<RunToolRequest> {
@@ -172,15 +148,14 @@ async fn dropping_the_call_closes_the_connection(client: &mut ToolRunnerClient<C
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_runs_tools_and_keeps_the_time_for_jobs() {
-    let telemetry = telemetry::init(
-        Worker::INFO,
-        "test",
-        &telemetry::Settings::default(),
-        Worker::declarations(),
-    )
-    .unwrap();
     let rows = Rows::default();
-    let mut worker = start(rest_api(rows.clone()).await, telemetry.handle()).await;
+    let mut worker = start(rest_api(rows.clone()).await, |c| {
+        c.service.jobs.enabled = true;
+        c.service.jobs.expire_contexts = Duration::from_millis(20);
+        c.service.jobs.purge_expired = Duration::from_millis(20);
+        c.service.jobs.reap_executions = Duration::from_millis(20);
+    })
+    .await;
     let grpc = format!("http://{}", worker.grpc.unwrap());
     let mut client = ToolRunnerClient::new(Channel::from_shared(grpc).unwrap().connect().await.unwrap());
 
@@ -224,5 +199,4 @@ async fn it_runs_tools_and_keeps_the_time_for_jobs() {
     }
     drop(client);
     worker.stop().await.unwrap();
-    telemetry.shutdown().await;
 }
