@@ -1,7 +1,10 @@
 //! An execution as an agent is shown it: with the tool's selection in the result's place.
 
 use crate::{api::Api, error::Result, selection::Shown, store::StoreError};
-use domain::{execution::Execution, tool::ToolOptions};
+use domain::{
+    execution::{Execution, ExecutionStatus},
+    tool::ToolOptions,
+};
 
 /// An execution, its result taken out and shown as its tool says.
 #[derive(Clone, Debug)]
@@ -34,7 +37,9 @@ impl Api {
     /// Shows an execution by these options.
     pub async fn view_as(&self, mut execution: Execution, options: &ToolOptions) -> View {
         let result = execution.result.take();
-        let selection = options.selection.as_deref();
+        // A selection is written for what the tool answers when all goes well.
+        let went_well = execution.status == ExecutionStatus::Succeeded;
+        let selection = options.selection.as_deref().filter(|_| went_well);
         View {
             execution,
             shown: self.0.selections.shown(selection, result).await,
