@@ -6,7 +6,7 @@ use rmcp::{
     ClientHandler, ClientLifecycleMode, ClientServiceExt as _, RoleClient,
     model::{
         CallToolRequestParams, CallToolResult, ProgressNotificationParam, ProtocolVersion, RequestMetaObject,
-        Tool,
+        ResourceUpdatedNotificationParam, Tool,
     },
     service::{ClientCacheConfig, ClientInitializeError, NotificationContext, RunningService, ServiceError},
     transport::{StreamableHttpClientTransport, streamable_http_client::StreamableHttpClientTransportConfig},
@@ -43,6 +43,8 @@ impl Era {
 pub struct Heard {
     progress: Arc<Mutex<Vec<ProgressNotificationParam>>>,
     tool_list_changes: Arc<AtomicUsize>,
+    updates: Arc<Mutex<Vec<String>>>,
+    messages: Arc<Mutex<Vec<Json>>>,
 }
 
 impl Heard {
@@ -58,6 +60,16 @@ impl Heard {
     pub fn tool_list_changes(&self) -> usize {
         self.tool_list_changes.load(Ordering::SeqCst)
     }
+
+    /// The resources that were said to have changed, by their URIs.
+    pub fn updates(&self) -> Vec<String> {
+        self.updates.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What was said about the client's calls.
+    pub fn messages(&self) -> Vec<Json> {
+        self.messages.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 impl ClientHandler for Heard {
@@ -66,6 +78,29 @@ impl ClientHandler for Heard {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(params);
+    }
+
+    async fn on_resource_updated(
+        &self,
+        told: ResourceUpdatedNotificationParam,
+        _: NotificationContext<RoleClient>,
+    ) {
+        self.updates
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(told.uri);
+    }
+
+    #[expect(deprecated, reason = "servers tell clients of older versions so")]
+    async fn on_logging_message(
+        &self,
+        told: rmcp::model::LoggingMessageNotificationParam,
+        _: NotificationContext<RoleClient>,
+    ) {
+        self.messages
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(told.data);
     }
 
     async fn on_tool_list_changed(&self, _: NotificationContext<RoleClient>) {

@@ -12,13 +12,17 @@
 mod conformance;
 mod contexts_mcp;
 mod contexts_rest;
+mod executions;
 mod failures;
+mod key_rules;
 mod keys;
 mod lifecycle;
+mod mcp_resources;
 mod metrics;
 mod protocol;
 mod rejections;
 mod replicas;
+mod schedules;
 mod tools;
 mod trace_chain;
 

@@ -122,7 +122,8 @@ async fn scopes_decide_what_is_listed_and_what_runs() {
         assert_eq!(error["code"], "missing_scope", "{answer}");
         assert!(error["required_scope"].is_string());
     }
-    let (_, denied) = house.modern(&runner, "resources/list", json!({})).await;
+    let writer = house.rest.key(house.tenant, "contexts:write");
+    let (_, denied) = house.modern(&writer, "resources/list", json!({})).await;
     assert_eq!(denied["error"]["data"]["code"], "missing_scope");
 }
 

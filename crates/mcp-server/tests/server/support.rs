@@ -110,7 +110,10 @@ impl House {
         mut params: Value,
     ) -> reqwest::RequestBuilder {
         params["_meta"]["io.modelcontextprotocol/protocolVersion"] = json!(MODERN);
-        params["_meta"]["io.modelcontextprotocol/clientCapabilities"] = json!({});
+        let capabilities = &mut params["_meta"]["io.modelcontextprotocol/clientCapabilities"];
+        if capabilities.is_null() {
+            *capabilities = json!({});
+        }
         let body = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
         let mut request = self
             .http
@@ -124,6 +127,12 @@ impl House {
             request = request.header("mcp-name", name);
         }
         request.body(body.to_string())
+    }
+
+    /// A request of 2026-07-28 from a client that can do something.
+    pub(crate) async fn able(&self, key: &str, can: &Value, method: &str, mut params: Value) -> Value {
+        params["_meta"]["io.modelcontextprotocol/clientCapabilities"] = can.clone();
+        self.modern(key, method, params).await.1
     }
 
     pub(crate) async fn call(&self, key: &str, tool: &str, arguments: Value) -> Value {
