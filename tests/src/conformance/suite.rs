@@ -13,7 +13,7 @@ use tokio::{process::Command, time::timeout};
 
 const VERSION: &str = "0.2.0-alpha.12";
 /// How long the suite may take for one revision.
-const RUN: Duration = Duration::from_secs(240);
+const RUN: Duration = Duration::from_secs(600);
 /// How long its installation may take.
 const INSTALL: Duration = Duration::from_secs(180);
 /// What ends the name of a scenario's directory: `-2026-11-22T17-22-40-593Z`.
@@ -138,7 +138,7 @@ impl Suite {
     /// Runs what is required of servers at `era`'s revision against `url`. The suite's files go to `output`.
     ///
     /// # Errors
-    /// When the suite does not run, or not to its end within four minutes.
+    /// When the suite does not run, or not to its end within ten minutes.
     pub async fn run(&self, url: &str, era: Era, output: &Path) -> anyhow::Result<Report> {
         fs::create_dir_all(output)?;
         let mut command = Command::new(&self.node);
