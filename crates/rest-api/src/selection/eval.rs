@@ -180,10 +180,8 @@ impl Budget {
             }
             Ast::Projection { lhs, rhs, .. } => self.project(data, lhs, rhs),
             Ast::Flatten { node, .. } => self.flatten(data, node),
+            Ast::MultiList { .. } | Ast::MultiHash { .. } if data.is_null() => Ok(Cow::Owned(Value::Null)),
             Ast::MultiList { elements, .. } => {
-                if data.is_null() {
-                    return Ok(Cow::Owned(Value::Null));
-                }
                 let mut list = Vec::new();
                 for node in elements {
                     let element = self.eval(data, node)?;
@@ -192,9 +190,6 @@ impl Budget {
                 self.made(Value::Array(list))
             }
             Ast::MultiHash { elements, .. } => {
-                if data.is_null() {
-                    return Ok(Cow::Owned(Value::Null));
-                }
                 let mut fields = Map::new();
                 for pair in elements {
                     let value = self.eval(data, &pair.value)?;
