@@ -121,7 +121,10 @@ impl Row for KeyRow {
             name: self.name,
             prefix: self.prefix,
             scopes: scopes.into(),
-            tools: self.tools.as_deref().map_or_else(|| Ok(ToolRules::unlimited()), from_json)?,
+            tools: self
+                .tools
+                .as_deref()
+                .map_or_else(|| Ok(ToolRules::unlimited()), from_json)?,
             created_at: time(self.created_at)?,
             last_used_at: optional_time(self.last_used_at)?,
             expires_at: optional_time(self.expires_at)?,
@@ -379,7 +382,8 @@ pub(crate) struct AttemptRow {
 impl Row for AttemptRow {
     type Entity = Option<Attempt>;
     fn read(self) -> Result<Self::Entity> {
-        let (Some(number), Some(started_at), Some(finished_at)) = (self.number, self.started_at, self.finished_at)
+        let (Some(number), Some(started_at), Some(finished_at)) =
+            (self.number, self.started_at, self.finished_at)
         else {
             return Ok(None);
         };

@@ -1,15 +1,19 @@
 //! A fresh database for each test, with two tenants in it.
 
 use domain::{
-    ApiKeyId, JsonObject, TenantId, Time,
+    ApiKeyId, ExecutionId, JsonObject, TenantId, Time, ToolRules,
     api_key::{ApiKey, Secret, SecretHash},
     context::{Context, NewContext, NewItem},
+    execution::{Execution, ExecutionError, ExecutionStatus, Outcome},
     page::{Page, PageRequest},
     tenant::Tenant,
-    tool::{Method, Tool, ToolSpec},
+    tool::{Method, Tool, ToolOptions, ToolSpec},
 };
 use futures_util::FutureExt as _;
-use rest_api::store::{self, Append, Appended, Made, SharedStore, StoreError, settings::DatabaseSettings};
+use rest_api::store::{
+    self, Append, Appended, End, LeaseAsk, Leased, Made, NewExecution, SharedStore, Start, StoreError,
+    settings::DatabaseSettings,
+};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 use std::{
     collections::BTreeMap, io::Write as _, panic, panic::AssertUnwindSafe, sync::Once, time::Duration,
@@ -125,6 +129,52 @@ impl Fixture {
             .expect("a tool can be registered")
     }
 
+    /// Makes an execution.
+    pub(crate) async fn execution(&self, new: &NewExecution) -> Execution {
+        match self.store.create_execution(self.id(), new).await {
+            Ok(Made::New(execution)) => execution,
+            other => panic!("expected a new execution, got {other:?}"),
+        }
+    }
+
+    /// An execution as it stands.
+    pub(crate) async fn get(&self, id: ExecutionId) -> Execution {
+        self.store
+            .get_execution(self.id(), id)
+            .await
+            .expect("the execution exists")
+    }
+
+    /// Leases as much as `limit` at this time, for a minute.
+    pub(crate) async fn lease_at(&self, now: Time, limit: u32) -> Vec<Leased> {
+        let ask = LeaseAsk {
+            owner: "worker-1",
+            limit,
+            per_tenant: 1000,
+            now,
+            expires_at: now + Duration::from_secs(60),
+        };
+        self.store
+            .lease_executions(&ask)
+            .await
+            .expect("the queue can be leased from")
+    }
+
+    /// Leases the one execution that is due.
+    pub(crate) async fn lease_one(&self) -> Leased {
+        let mut leased = self.lease_at(now(), 10).await;
+        assert_eq!(leased.len(), 1, "one is due");
+        leased.remove(0)
+    }
+
+    /// Ends what was leased well.
+    pub(crate) async fn succeed(&self, leased: &Leased) -> Execution {
+        self.store
+            .end_attempt(leased.execution.id, leased.token, End::Final(&succeeded()))
+            .await
+            .expect("the lease is held")
+    }
+
     /// Makes a key.
     pub(crate) async fn key(&self, tenant: TenantId, made: Time) -> (ApiKey, SecretHash) {
         let secret = Secret::generate();
@@ -134,6 +184,7 @@ impl Fixture {
             name: "a key".into(),
             prefix: secret.shown().into(),
             scopes: "contexts:read,tools:execute".parse().expect("scopes"),
+            tools: ToolRules::unlimited(),
             created_at: made,
             last_used_at: None,
             expires_at: None,
@@ -196,6 +247,64 @@ pub(crate) fn spec(name: &str) -> ToolSpec {
         read_only: false,
         idempotent: true,
         destructive: true,
+        options: ToolOptions::default(),
+    }
+}
+
+/// An execution that is queued, and due.
+pub(crate) fn queued(tool: &Tool) -> NewExecution {
+    NewExecution {
+        id: ExecutionId::new(),
+        tool_id: tool.id,
+        tool: tool.spec.name.clone(),
+        key_id: ApiKeyId::new(),
+        arguments: object(serde_json::json!({"service": "api", "nul": "\u{0}"})),
+        idempotent: true,
+        digest: "d1".into(),
+        trace_id: Some("0af7651916cd43dd8448eb211c80319c".into()),
+        traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),
+        priority: 0,
+        max_attempts: 1,
+        deadline: None,
+        schedule_id: None,
+        idempotency: None,
+        start: Start::Queued { run_at: now() },
+    }
+}
+
+/// An execution that a caller of `replica-1` waits for.
+pub(crate) fn waited_for(tool: &Tool) -> NewExecution {
+    let start = Start::Leased {
+        owner: "replica-1".into(),
+        expires_at: after(30),
+    };
+    NewExecution {
+        idempotent: false,
+        start,
+        ..queued(tool)
+    }
+}
+
+pub(crate) fn succeeded() -> Outcome {
+    Outcome {
+        status: ExecutionStatus::Succeeded,
+        result: Some(serde_json::json!({"ok": [true, "\u{0}"]})),
+        error: None,
+    }
+}
+
+pub(crate) fn failed(status: ExecutionStatus) -> Outcome {
+    Outcome {
+        status,
+        result: None,
+        error: Some(error("http_status")),
+    }
+}
+
+pub(crate) fn error(code: &str) -> ExecutionError {
+    ExecutionError {
+        code: code.into(),
+        message: "it\u{0} answered 503".into(),
     }
 }
 

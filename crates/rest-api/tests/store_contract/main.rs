@@ -9,13 +9,17 @@
 )]
 
 mod contexts;
+mod decisions;
 mod executions;
 mod harness;
 mod items;
 mod keys;
 mod leases;
+mod queue;
 mod races;
+mod schedules;
 mod search;
+mod signals;
 mod tenants;
 mod tools;
 mod unavailable;
@@ -62,7 +66,11 @@ contract! {
     races::racing_posts_with_one_key_make_one_context,
     races::racing_updates_with_a_version_let_one_win,
     races::racing_catalogue_changes_have_their_own_revisions,
-    races::racing_reapers_end_each_execution_once,
+    races::racing_leasers_never_share_an_execution,
+    races::racing_cancels_and_reports_agree,
+    races::racing_posts_with_one_key_make_one_execution,
+    races::racing_replays_queue_once,
+    races::racing_reapers_decide_each_once,
     search::words_phrases_and_names_are_found,
     search::hostile_queries_find_nothing_and_break_nothing,
     search::snippets_are_marked_and_escaped,
@@ -76,11 +84,35 @@ contract! {
     tools::credentials_are_rekeyed_only_where_unchanged,
     tools::another_tenants_tools_do_not_exist,
     executions::an_execution_runs_to_its_outcome,
+    executions::each_way_to_begin_is_shown_as_it_is,
+    executions::one_idempotency_key_makes_one_execution,
     executions::executions_are_listed_newest_first,
-    executions::a_lost_lease_ends_nothing,
-    executions::only_what_is_safe_counts_as_failed,
-    executions::old_executions_are_purged,
+    executions::old_executions_are_purged_with_their_attempts,
     executions::another_tenants_executions_do_not_exist,
+    queue::a_lease_brings_all_that_running_needs,
+    queue::a_suspended_tenants_keys_are_not_active,
+    queue::the_best_of_a_tenant_comes_first,
+    queue::tenants_take_turns,
+    queue::a_tenant_runs_no_more_than_its_share,
+    queue::a_retry_waits_for_its_time,
+    queue::what_is_too_late_is_not_begun,
+    queue::every_attempt_is_written_down,
+    queue::leases_are_renewed_together,
+    queue::a_late_report_is_refused,
+    decisions::an_execution_is_cancelled_wherever_it_stands,
+    decisions::what_ended_badly_is_replayed,
+    decisions::an_approval_is_for_what_was_shown,
+    decisions::lost_leases_end_as_is_safe,
+    decisions::what_loses_every_worker_is_given_up,
+    decisions::what_does_not_begin_in_time_has_failed,
+    decisions::what_there_is_to_do_is_counted,
+    signals::changes_are_told,
+    schedules::a_schedule_survives_the_round_trip,
+    schedules::a_schedule_is_changed_at_its_version,
+    schedules::a_due_schedule_has_its_turn_once,
+    schedules::a_change_ends_the_turn_that_it_meets,
+    schedules::racing_replicas_claim_each_schedule_once,
+    schedules::another_tenants_schedules_do_not_exist,
     leases::one_owner_holds_a_lease_until_it_runs_out,
     unavailable::a_closed_store_says_so,
 }

@@ -1,8 +1,17 @@
-use crate::harness::{Fixture, after, first, items, new_context, now, spec};
-use domain::{ApiKeyId, ExecutionId, context::ContextPatch, execution::ExecutionStatus};
+use crate::harness::{
+    Fixture, after, error, failed, first, items, new_context, now, queued, spec, succeeded, waited_for,
+};
+use domain::{context::ContextPatch, execution::ExecutionStatus};
 use futures_util::future::join_all;
-use rest_api::store::{Idempotency, Made, NewExecution, StoreError, connect};
-use std::collections::BTreeSet;
+use rest_api::store::{End, FIRST_TOKEN, Idempotency, Made, NewExecution, Start, StoreError, connect};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+/// How long a test waits for what must come.
+const LIMIT: Duration = Duration::from_secs(60);
 
 pub(crate) async fn racing_appends_leave_no_gap(f: Fixture) {
     let context = f.context("c", &["0"]).await;
@@ -134,48 +143,173 @@ pub(crate) async fn racing_catalogue_changes_have_their_own_revisions(f: Fixture
     assert_eq!(f.store.catalogue_revision().await.unwrap(), 21);
 }
 
-pub(crate) async fn racing_reapers_end_each_execution_once(f: Fixture) {
+/// The same store as several replicas see it.
+async fn replicas(f: &Fixture) -> [Fixture; 2] {
+    let other = Fixture {
+        store: connect(&f.settings).await.unwrap(),
+        ..f.clone()
+    };
+    [f.clone(), other]
+}
+
+pub(crate) async fn racing_leasers_never_share_an_execution(f: Fixture) {
+    const COUNT: usize = 200;
+    let replicas = replicas(&f).await;
+    let theirs = f
+        .store
+        .create_tool(f.stranger.id, &spec("t"), None)
+        .await
+        .unwrap();
     let tool = f.tool("t").await;
-    for _ in 0..30 {
-        let new = NewExecution {
-            id: ExecutionId::new(),
-            tool_id: tool.id,
-            tool: "t".into(),
-            key_id: ApiKeyId::new(),
-            arguments: Default::default(),
-            idempotent: true,
-            trace_id: None,
-            lease_owner: "replica".into(),
-            lease_expires_at: after(-5),
+    for i in 0..COUNT {
+        let (tenant, tool) = if i % 4 == 0 {
+            (f.stranger.id, &theirs)
+        } else {
+            (f.id(), &tool)
         };
-        f.store.begin_execution(f.id(), &new).await.unwrap();
+        f.store.create_execution(tenant, &queued(tool)).await.unwrap();
     }
-    let reap = |_| {
-        let f = f.clone();
+    let all = Arc::new(Mutex::new(Vec::new()));
+    let lease = |i: usize| {
+        let (f, all) = (replicas[i % 2].clone(), Arc::clone(&all));
         tokio::spawn(async move {
-            let mut ended = 0;
-            loop {
-                match f.store.reap_executions(now(), 3).await.unwrap() {
-                    lost if lost.is_empty() => break ended,
-                    lost => ended += lost.len(),
-                }
+            // Another's lock may hide what is left for a moment.
+            while all.lock().unwrap().len() < COUNT {
+                let leased = f.lease_at(now(), 7).await;
+                all.lock()
+                    .unwrap()
+                    .extend(leased.into_iter().map(|leased| leased.execution.id));
             }
         })
     };
-    let ended: usize = join_all((0..6).map(reap))
+    let leased = tokio::time::timeout(LIMIT, join_all((0..8).map(lease))).await;
+    assert!(
+        leased
+            .expect("all are leased")
+            .into_iter()
+            .all(|done| done.is_ok())
+    );
+    let all = all.lock().unwrap().clone();
+    assert_eq!(all.len(), COUNT, "none twice");
+    assert_eq!(all.into_iter().collect::<BTreeSet<_>>().len(), COUNT);
+    replicas[1].store.close().await;
+}
+
+pub(crate) async fn racing_cancels_and_reports_agree(f: Fixture) {
+    let replicas = replicas(&f).await;
+    let tool = f.tool("t").await;
+    for round in 0..20 {
+        let new = queued(&tool);
+        f.execution(&new).await;
+        let leased = f.lease_one().await;
+        let (id, token, tenant) = (new.id, leased.token, f.id());
+        let [one, other] = replicas.clone().map(|f| f.store);
+        let cancel = tokio::spawn(async move { one.cancel_execution(tenant, id).await.unwrap() });
+        let report = tokio::spawn(async move {
+            let error = error("http_status");
+            let retry = End::Retry {
+                run_at: now(),
+                error: &error,
+            };
+            let end = if round % 2 == 0 {
+                End::Final(&succeeded())
+            } else {
+                retry
+            };
+            other.end_attempt(id, token, end).await.unwrap()
+        });
+        let (cancelled, reported) = (cancel.await.unwrap(), report.await.unwrap());
+        let now_is = f.get(id).await;
+        assert!(now_is.status.is_final(), "{now_is:?}");
+        if round % 2 == 0 {
+            assert_eq!(now_is, reported);
+        } else {
+            assert_eq!(now_is.status, ExecutionStatus::Cancelled);
+        }
+        assert!(cancelled.cancel_requested || cancelled.status.is_final());
+        assert_eq!(f.store.list_attempts(tenant, id).await.unwrap().len(), 1);
+    }
+    replicas[1].store.close().await;
+}
+
+pub(crate) async fn racing_posts_with_one_key_make_one_execution(f: Fixture) {
+    let replicas = replicas(&f).await;
+    let tool = f.tool("t").await;
+    let post = |i: usize| {
+        let (f, tool) = (replicas[i % 2].clone(), tool.clone());
+        tokio::spawn(async move {
+            let new = NewExecution {
+                idempotency: Some(("k".into(), [1; 32])),
+                ..queued(&tool)
+            };
+            f.store.create_execution(f.id(), &new).await.unwrap()
+        })
+    };
+    let made: Vec<_> = join_all((0..20).map(post))
         .await
         .into_iter()
         .map(Result::unwrap)
-        .sum();
-    assert_eq!(ended, 30);
-    let all = f
-        .store
-        .list_executions(f.id(), &Default::default(), &first(100))
+        .collect();
+    assert_eq!(made.iter().filter(|made| matches!(made, Made::New(_))).count(), 1);
+    let ids: BTreeSet<_> = made.into_iter().map(|made| made.into_inner().id).collect();
+    assert_eq!(ids.len(), 1);
+    replicas[1].store.close().await;
+}
+
+pub(crate) async fn racing_replays_queue_once(f: Fixture) {
+    let tool = f.tool("t").await;
+    let new = waited_for(&tool);
+    f.execution(&new).await;
+    let end = failed(ExecutionStatus::Failed);
+    f.store
+        .end_attempt(new.id, FIRST_TOKEN, End::Final(&end))
         .await
         .unwrap();
+    let replay = |_| {
+        let (f, id) = (f.clone(), new.id);
+        tokio::spawn(async move { f.store.replay_execution(f.id(), id, 1, true, "d1").await.is_ok() })
+    };
+    let won = join_all((0..10).map(replay)).await;
+    assert_eq!(won.into_iter().filter(|won| matches!(won, Ok(true))).count(), 1);
+}
+
+pub(crate) async fn racing_reapers_decide_each_once(f: Fixture) {
+    let replicas = replicas(&f).await;
+    let tool = f.tool("t").await;
+    for i in 0..30 {
+        let new = NewExecution {
+            idempotent: i % 2 == 0,
+            start: Start::Leased {
+                owner: "replica".into(),
+                expires_at: after(-5),
+            },
+            ..waited_for(&tool)
+        };
+        f.execution(&new).await;
+    }
+    let count = Arc::new(Mutex::new(Vec::new()));
+    let reap = |i: usize| {
+        let (f, count) = (replicas[i % 2].clone(), Arc::clone(&count));
+        tokio::spawn(async move {
+            while count.lock().unwrap().len() < 30 {
+                let reaped = f.store.reap_executions(now(), 3).await.unwrap();
+                count
+                    .lock()
+                    .unwrap()
+                    .extend(reaped.into_iter().map(|reaped| reaped.id));
+            }
+        })
+    };
+    let done = tokio::time::timeout(LIMIT, join_all((0..6).map(reap))).await;
     assert!(
-        all.items
-            .iter()
-            .all(|execution| execution.status == ExecutionStatus::Failed)
+        done.expect("all are decided")
+            .into_iter()
+            .all(|done| done.is_ok())
     );
+    let ids = count.lock().unwrap().clone();
+    assert_eq!(ids.len(), 30);
+    for id in ids {
+        assert_eq!(f.store.list_attempts(f.id(), id).await.unwrap().len(), 1);
+    }
+    replicas[1].store.close().await;
 }

@@ -40,7 +40,9 @@ macro_rules! skip_locked {
 macro_rules! ids {
     ($list:literal) => {
         concat!(
-            "(SELECT CAST(id AS UUID) FROM json_array_elements_text(CAST(", $list, " AS JSON)) AS listed (id))"
+            "(SELECT CAST(id AS UUID) FROM json_array_elements_text(CAST(",
+            $list,
+            " AS JSON)) AS listed (id))"
         )
     };
 }
@@ -48,7 +50,9 @@ macro_rules! ids {
 macro_rules! held {
     ($list:literal) => {
         concat!(
-            "(SELECT id, token, progress FROM json_to_recordset(CAST(", $list, " AS JSON))
+            "(SELECT id, token, progress FROM json_to_recordset(CAST(",
+            $list,
+            " AS JSON))
              AS listed (id UUID, token BIGINT, progress TEXT))"
         )
     };

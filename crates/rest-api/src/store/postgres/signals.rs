@@ -46,7 +46,9 @@ async fn notify(pool: PgPool, own: String, mut outgoing: mpsc::Receiver<Signal>)
     let mut signals = Vec::with_capacity(TOGETHER);
     while outgoing.recv_many(&mut signals, TOGETHER).await > 0 {
         let words: BTreeSet<_> = signals.drain(..).map(word).collect();
-        let payload = words.into_iter().fold(own.clone(), |text, word| text + " " + &word);
+        let payload = words
+            .into_iter()
+            .fold(own.clone(), |text, word| text + " " + &word);
         let call = NOTIFY.bind(CHANNEL).bind(payload);
         if let Err(error) = call.execute(&pool).await {
             // The others look by themselves.

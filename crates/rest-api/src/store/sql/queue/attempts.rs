@@ -16,16 +16,17 @@ use serde::Serialize;
 use std::collections::HashMap;
 use uuid::Uuid;
 
-const RENEW: Statement = Statement::new(
-    "executions.renew",
-    concat!(
+const RENEW: Statement =
+    Statement::new(
+        "executions.renew",
+        concat!(
         "UPDATE executions SET lease_expires_at = $2, progress = COALESCE(h.progress, executions.progress),
          updated_at = $3
          FROM ", held!("$1"), " AS h
          WHERE executions.id = h.id AND executions.fencing_token = h.token AND executions.status = 'running'
          RETURNING executions.id, executions.cancel_requested, executions.watched"
     ),
-);
+    );
 const FINISH: Statement = Statement::new(
     "executions.finish",
     concat!(
@@ -102,12 +103,7 @@ pub(super) async fn renew(store: &SqlStore, held: &[HeldLease], expires_at: Time
     Ok(held.iter().map(renewed).collect())
 }
 
-pub(super) async fn end(
-    store: &SqlStore,
-    id: ExecutionId,
-    token: i64,
-    end: End<'_>,
-) -> Result<Execution> {
+pub(super) async fn end(store: &SqlStore, id: ExecutionId, token: i64, end: End<'_>) -> Result<Execution> {
     let row = match end {
         End::Final(outcome) => finish(store, id, token, outcome).await?,
         End::Retry { run_at, error } => requeue(store, id, token, run_at, Some(error)).await?,
@@ -116,13 +112,16 @@ pub(super) async fn end(
     store.changed(row.ok_or(StoreError::LeaseLost)?)
 }
 
-async fn finish(store: &SqlStore, id: ExecutionId, token: i64, outcome: &Outcome) -> Result<Option<ChangedRow>> {
+async fn finish(
+    store: &SqlStore,
+    id: ExecutionId,
+    token: i64,
+    outcome: &Outcome,
+) -> Result<Option<ChangedRow>> {
     let error = outcome.error.as_ref();
     let call = FINISH.bind(id.0).bind(token).bind(outcome.status.as_str());
     let call = call.bind(outcome.result.as_ref().map(json).transpose()?);
-    let call = call
-        .bind(error.map(|e| e.code.clone()))
-        .bind(error.map(message));
+    let call = call.bind(error.map(|e| e.code.clone())).bind(error.map(message));
     call.bind(micros(now())).first(&store.write).await
 }
 
@@ -141,9 +140,7 @@ async fn requeue(
         .bind(i32::from(error.is_none()))
         .bind(micros(run_at))
         .bind(run_at <= now);
-    let call = call
-        .bind(error.map(|e| e.code.clone()))
-        .bind(error.map(message));
+    let call = call.bind(error.map(|e| e.code.clone())).bind(error.map(message));
     call.bind(micros(now)).first(&store.write).await
 }
 
@@ -154,7 +151,11 @@ fn message(error: &ExecutionError) -> String {
 
 /// An execution without attempts is one row without one; one that does not exist is none.
 pub(super) async fn list(store: &SqlStore, tenant: TenantId, id: ExecutionId) -> Result<Vec<Attempt>> {
-    let rows = LIST.bind(id.0).bind(tenant.0).all::<AttemptRow>(&store.read).await?;
+    let rows = LIST
+        .bind(id.0)
+        .bind(tenant.0)
+        .all::<AttemptRow>(&store.read)
+        .await?;
     if rows.is_empty() {
         return Err(StoreError::NotFound);
     }

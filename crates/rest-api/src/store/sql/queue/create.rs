@@ -1,12 +1,12 @@
 //! How executions come into the table.
 
+use super::super::{SqlStore, Statement, executions::columns};
 use crate::clock::now;
 use crate::store::{
     FIRST_TOKEN, Made, NewExecution, Result, Signal, Start, StoreError,
     rows::{ExecutionRow, Row as _, json, micros},
     signals::Reach,
 };
-use super::super::{SqlStore, Statement, executions::columns};
 use domain::{
     TenantId, Time,
     execution::{Execution, ExecutionStatus},

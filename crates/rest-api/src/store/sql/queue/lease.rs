@@ -59,8 +59,11 @@ macro_rules! leased_columns {
 macro_rules! running {
     ($tenant:literal) => {
         concat!(
-            "(SELECT COUNT(*) FROM (SELECT 1 FROM executions r WHERE r.tenant_id = ", $tenant, " AND r.",
-            open!(), " AND r.status = 'running' LIMIT $3) AS counted)"
+            "(SELECT COUNT(*) FROM (SELECT 1 FROM executions r WHERE r.tenant_id = ",
+            $tenant,
+            " AND r.",
+            open!(),
+            " AND r.status = 'running' LIMIT $3) AS counted)"
         )
     };
 }
@@ -69,7 +72,8 @@ macro_rules! running {
 macro_rules! first_tenant {
     ($condition:literal) => {
         concat!(
-            "(SELECT e.tenant_id FROM executions e WHERE e.status = 'queued' AND e.ready AND ", $condition,
+            "(SELECT e.tenant_id FROM executions e WHERE e.status = 'queued' AND e.ready AND ",
+            $condition,
             " ORDER BY e.tenant_id LIMIT 1)"
         )
     };
@@ -105,7 +109,8 @@ const LEASE: Statement = Statement::new(
 const HELD: Statement = Statement::new(
     "executions.held",
     concat!(
-        "SELECT ", leased_columns!("$3"),
+        "SELECT ",
+        leased_columns!("$3"),
         " FROM executions WHERE id = $1 AND fencing_token = $2 AND status = 'running'"
     ),
 );

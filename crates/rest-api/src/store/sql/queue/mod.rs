@@ -10,7 +10,8 @@ mod state;
 use super::{SqlStore, retrying};
 use crate::clock::now;
 use crate::store::{
-    End, HeldLease, LeaseAsk, Leased, Made, NewExecution, QueueState, QueueStore, Reaped, Renewed, Result, Signal,
+    End, HeldLease, LeaseAsk, Leased, Made, NewExecution, QueueState, QueueStore, Reaped, Renewed, Result,
+    Signal,
     rows::{ExecutionRow, Row as _},
     signals::Reach,
 };
@@ -40,7 +41,11 @@ struct ChangedRow {
 impl SqlStore {
     /// Reads an execution that was just changed, and tells of the change.
     fn changed(&self, row: ChangedRow) -> Result<Execution> {
-        let reach = if row.watched { Reach::Everywhere } else { Reach::Here };
+        let reach = if row.watched {
+            Reach::Everywhere
+        } else {
+            Reach::Here
+        };
         let execution = row.execution.read()?;
         self.signals.tell(Signal::Changed(execution.id), reach);
         // A retry that waits is told of by nobody: who looks for work looks again in a moment.

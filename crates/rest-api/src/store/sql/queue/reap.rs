@@ -31,7 +31,9 @@ const LATE: Statement = Statement::new(
     concat!(
         "WITH late AS MATERIALIZED (SELECT id FROM executions
          WHERE deadline <= $1 AND status IN ('queued', 'awaiting_approval')
-         ORDER BY deadline LIMIT $2", skip_locked!(), ")
+         ORDER BY deadline LIMIT $2",
+        skip_locked!(),
+        ")
          UPDATE executions SET status = 'failed', finished_at = $1, updated_at = $1,
          error_code = CASE WHEN status = 'queued' THEN 'deadline_exceeded' ELSE 'approval_expired' END,
          error_message = CASE WHEN status = 'queued' THEN 'its deadline passed before it could begin'
