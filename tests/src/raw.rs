@@ -43,13 +43,17 @@ impl Raw {
     pub fn modern(&self, method: &str, mut params: Json) -> reqwest::RequestBuilder {
         let version = Era::Modern.version();
         params["_meta"][format!("{META}protocolVersion")] = json!(version);
-        params["_meta"][format!("{META}clientCapabilities")] = json!({});
+        let capabilities = &mut params["_meta"][format!("{META}clientCapabilities")];
+        if capabilities.is_null() {
+            *capabilities = json!({});
+        }
         params["_meta"][format!("{META}clientInfo")] = json!({ "name": "e2e", "version": "0" });
         let mut request = self
             .post()
             .header("mcp-protocol-version", version)
             .header("mcp-method", method);
-        if let Some(name) = params["name"].as_str().or_else(|| params["uri"].as_str()) {
+        let names = ["name", "uri", "taskId"];
+        if let Some(name) = names.iter().find_map(|name| params[*name].as_str()) {
             request = request.header("mcp-name", name);
         }
         request.json(&json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }))

@@ -27,9 +27,12 @@ const LOGGER: &str = "tools";
 /// How long a client may take to accept a message.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The levels of one tenant's sessions, while they are here.
+/// A session's level, and whether it is still there.
+type Session = (LoggingLevel, Peer<RoleServer>);
+
+/// The levels of one tenant's sessions, by their ids, while they are here.
 #[derive(Default)]
-pub(crate) struct Levels(Mutex<HashMap<Box<str>, (LoggingLevel, Peer<RoleServer>)>>);
+pub(crate) struct Levels(Mutex<HashMap<Box<str>, Session>>);
 
 impl Levels {
     /// From now on the session hears what is of `level` or above.

@@ -142,11 +142,11 @@ pub(super) async fn read_result(
         limit: u32::try_from(size + CHARACTER).unwrap_or(u32::MAX),
     });
     let read = call.upstream.executions.clone().read_result(request).await?;
-    page(read.into_inner(), id, offset, size, uri)
+    page(&read.into_inner(), id, offset, size, uri)
 }
 
 fn page(
-    read: ReadResultResponse,
+    read: &ReadResultResponse,
     id: ExecutionId,
     asked: u64,
     size: usize,
@@ -206,7 +206,7 @@ mod tests {
         for size in [4, 5, 16, 17, 1000] {
             let page = |offset: usize| {
                 let contents = page(
-                    read(&whole, offset, size + CHARACTER),
+                    &read(&whole, offset, size + CHARACTER),
                     id,
                     offset as u64,
                     size,
@@ -237,9 +237,9 @@ mod tests {
     #[test]
     fn a_page_beyond_the_end_is_told_and_no_result_is_not_found() {
         let id = ExecutionId::new();
-        let beyond = page(read("[1]", 3, 9), id, 3, 6, "u").expect_err("beyond");
+        let beyond = page(&read("[1]", 3, 9), id, 3, 6, "u").expect_err("beyond");
         assert!(beyond.code() == "invalid_arguments" && beyond.to_string().contains("3 bytes"));
-        let none = page(ReadResultResponse::default(), id, 0, 6, "u").expect_err("none");
+        let none = page(&ReadResultResponse::default(), id, 0, 6, "u").expect_err("none");
         assert_eq!(none.code(), "not_found");
     }
 

@@ -163,7 +163,7 @@ pub(crate) fn outbound(message: &ServerJsonRpcMessage) -> Option<ServerJsonRpcMe
         _ => return None,
     };
     Some(ServerJsonRpcMessage::Response(JsonRpcResponse {
-        jsonrpc: jsonrpc.clone(),
+        jsonrpc: *jsonrpc,
         id: id.clone(),
         result: ServerResult::CustomResult(CustomResult::new(value)),
     }))

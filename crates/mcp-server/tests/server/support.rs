@@ -123,7 +123,10 @@ impl House {
             .header("content-type", "application/json")
             .header("mcp-protocol-version", MODERN)
             .header("mcp-method", method);
-        if let Some(name) = params.get("name").or(params.get("uri")).and_then(Value::as_str) {
+        if let Some(name) = ["name", "uri", "taskId"]
+            .iter()
+            .find_map(|name| params[name].as_str())
+        {
             request = request.header("mcp-name", name);
         }
         request.body(body.to_string())
