@@ -105,6 +105,31 @@ pub enum Error {
     /// Another has taken the execution over.
     #[error("the lease was lost: another has taken the execution over, or it has ended")]
     LeaseLost,
+    /// An OpenAPI document makes no tools, or too many.
+    #[error(transparent)]
+    Document(openapi::Error),
+    /// A document could not be fetched.
+    #[error("the document could not be fetched: {message}")]
+    NotFetched {
+        /// The worker's stable code.
+        code: &'static str,
+        /// For people.
+        message: String,
+    },
+    /// An import of this tenant has not ended.
+    #[error("another import of this tenant is running")]
+    ImportRunning,
+    /// Tools' names are taken, and nothing was registered.
+    #[error("there are tools of these names already: {}", some(.0))]
+    ToolsExist(Vec<String>),
+    /// An import ended half-way.
+    #[error("the import ended after {} tools: {cause}", written.len())]
+    ImportBroken {
+        /// The tools that were registered or changed.
+        written: Vec<String>,
+        /// Why it went no further.
+        cause: Box<Error>,
+    },
     /// No credentials key is configured.
     #[error("credentials cannot be kept: no credentials key is configured")]
     NoCredentialsKey,
@@ -194,6 +219,11 @@ impl Error {
             Self::OutcomeUnknown => "outcome_unknown",
             Self::QueueFull { .. } => "queue_full",
             Self::LeaseLost => "lease_lost",
+            Self::Document(error) => error.code(),
+            Self::NotFetched { code, .. } => code,
+            Self::ImportRunning => "import_running",
+            Self::ToolsExist(_) => "already_exists",
+            Self::ImportBroken { cause, .. } => cause.code(),
             Self::NoCredentialsKey => "no_credentials_key",
             Self::Internal(_) => "internal",
         }
@@ -220,6 +250,15 @@ impl Error {
             Self::WrongStatus(_) | Self::DigestMismatch | Self::ToolChanged | Self::OutcomeUnknown => {
                 (StatusCode::CONFLICT, Code::FailedPrecondition)
             }
+            Self::Document(error) if error.code() == "document_too_large" => {
+                (StatusCode::PAYLOAD_TOO_LARGE, Code::OutOfRange)
+            }
+            Self::Document(_) | Self::NotFetched { .. } => {
+                (StatusCode::UNPROCESSABLE_ENTITY, Code::InvalidArgument)
+            }
+            Self::ImportRunning => (StatusCode::TOO_MANY_REQUESTS, Code::ResourceExhausted),
+            Self::ToolsExist(_) => (StatusCode::CONFLICT, Code::AlreadyExists),
+            Self::ImportBroken { cause, .. } => cause.statuses(),
             Self::LeaseLost => (StatusCode::CONFLICT, Code::Aborted),
             Self::Unavailable { .. } => (StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable),
             Self::NoCredentialsKey => (StatusCode::CONFLICT, Code::FailedPrecondition),
@@ -230,9 +269,30 @@ impl Error {
     /// Logs what only the operator may know. Called once, where the error leaves the service.
     fn log(&self) {
         match self {
+            Self::ImportBroken { cause, .. } => cause.log(),
             Self::Internal(cause) => tracing::error!(error = format!("{cause:#}"), "request failed"),
             Self::Unavailable { what } => tracing::warn!(what, "request failed: not available"),
             _ => tracing::debug!(code = self.code(), reason = %self, "request refused"),
+        }
+    }
+}
+
+/// The first few of them.
+fn some(names: &[String]) -> String {
+    let told = names.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
+    if names.len() > 5 {
+        format!("{told}, …")
+    } else {
+        told
+    }
+}
+
+impl From<openapi::Error> for Error {
+    fn from(error: openapi::Error) -> Self {
+        match error {
+            openapi::Error::Option(invalid) => Self::Invalid(invalid),
+            openapi::Error::NoThread => Self::Unavailable { what: "a thread" },
+            error => Self::Document(error),
         }
     }
 }
@@ -294,6 +354,9 @@ impl From<Error> for Problem {
             Error::RateLimited { retry_after } => problem.retry_after(*retry_after),
             Error::WrongStatus(status) => problem.with("execution_status", json!(status.as_str())),
             Error::QueueFull { .. } => problem.retry_after(QUEUE_FULL),
+            Error::ImportRunning => problem.retry_after(Duration::from_secs(1)),
+            Error::ToolsExist(names) => problem.with("tools", json!(names)),
+            Error::ImportBroken { written, .. } => problem.with("tools", json!(written)),
             Error::Unavailable { .. } => problem.retry_after(Duration::from_secs(1)),
             _ => problem,
         }

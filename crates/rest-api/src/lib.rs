@@ -76,8 +76,12 @@ impl chassis::Service for RestApi {
         };
         let authenticate = axum::middleware::from_fn_with_state(guard, http::authenticate);
         let routes = http::routes(api.clone());
+        let imports = chassis::http::LargerBody {
+            path: http::IMPORT_PATH,
+            bytes: settings.limits.import_bytes,
+        };
         Ok(App {
-            http: chassis::http::stack(routes, authenticate, &host.common.http),
+            http: chassis::http::stack_with(routes, authenticate, &host.common.http, imports),
             grpc: Some(grpc::routes(api, host)),
             last: Some(Box::pin(async move { store.close().await })),
             ..App::default()
@@ -100,6 +104,7 @@ fn assemble(
         changes: changes::Changes::new(Arc::clone(&coordination.notices), &host.tasks),
         runner: Runner::connect(host, &settings.worker.url)?,
         schemas: schema::Schemas::default(),
+        imports: api::Imports::default(),
         selections: selection::Selections::default(),
         hub: queue::Hub::follow(&store, &host.tasks),
         backlog: queue::Backlog::new(Arc::clone(&store), settings.queue.queued_per_tenant),

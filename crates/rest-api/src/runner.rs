@@ -1,13 +1,16 @@
 //! Reaches the workers: one call, a stream of progress, an outcome.
 
-use crate::queue::report::Ended;
+use crate::{error::Error, queue::report::Ended};
 use anyhow::Context as _;
+use bytes::Bytes;
 use chassis::{
     Dependency, Host,
     grpc::{ChannelOptions, GrpcChannel, with_bearer},
 };
 use domain::execution::Outcome;
-use proto::v1::{Progress, RunToolRequest, run_tool_event::Event, tool_runner_client::ToolRunnerClient};
+use proto::v1::{
+    FetchRequest, Progress, RunToolRequest, run_tool_event::Event, tool_runner_client::ToolRunnerClient,
+};
 use secrecy::{ExposeSecret, SecretString};
 use std::{error::Error as _, time::Duration};
 use tonic::{Code, Status, Streaming};
@@ -68,6 +71,78 @@ impl Runner {
         self.worker.up();
         let (events, worker) = (answer.into_inner(), self.worker.clone());
         Ok(Run { events, worker })
+    }
+}
+
+impl Runner {
+    /// Fetches a document of at most `most` bytes for `tenant`: workers do that, behind their guard.
+    ///
+    /// # Errors
+    /// Why it cannot be had, or that there is no worker.
+    pub async fn fetch(&self, tenant: &str, url: &str, most: u64) -> Result<Bytes, Error> {
+        let request = FetchRequest {
+            tenant: tenant.to_owned(),
+            url: url.to_owned(),
+            max_bytes: most,
+        };
+        let refused = |status: Status| {
+            note(&self.worker, &status);
+            not_fetched(&status)
+        };
+        let request = with_bearer(tonic::Request::new(request), self.token.expose_secret())
+            .map_err(|s| not_fetched(&s))?;
+        let mut parts = self
+            .client
+            .clone()
+            .fetch(request)
+            .await
+            .map_err(refused)?
+            .into_inner();
+        let mut document = Vec::new();
+        while let Some(part) = parts.message().await.map_err(refused)? {
+            document.extend_from_slice(&part.data);
+            if document.len() as u64 > most {
+                return Err(Error::TooLarge {
+                    what: "the document",
+                    limit: most,
+                });
+            }
+        }
+        self.worker.up();
+        Ok(document.into())
+    }
+}
+
+/// The worker's reason, in this service's terms.
+fn not_fetched(status: &Status) -> Error {
+    const CODES: [&str; 10] = [
+        "address_not_allowed",
+        "connect_failed",
+        "connection_lost",
+        "dns_failed",
+        "http_status",
+        "invalid_redirect",
+        "response_too_large",
+        "timeout",
+        "tls_failed",
+        "too_many_redirects",
+    ];
+    let told = status
+        .metadata()
+        .get(proto::CODE_KEY)
+        .and_then(|code| code.to_str().ok());
+    match told.and_then(|told| CODES.into_iter().find(|code| *code == told)) {
+        Some(code) => Error::NotFetched {
+            code,
+            message: status.message().to_owned(),
+        },
+        None if status.code() == Code::FailedPrecondition && told != Some("overloaded") => {
+            Error::NotFetched {
+                code: "not_fetched",
+                message: status.message().to_owned(),
+            }
+        }
+        None => Error::Unavailable { what: "a worker" },
     }
 }
 

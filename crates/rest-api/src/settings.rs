@@ -70,6 +70,9 @@ pub struct Limits {
     /// One page of items.
     #[serde(with = "chassis::settings::size")]
     pub page_bytes: usize,
+    /// A request to import an OpenAPI document, and a document that is fetched.
+    #[serde(with = "chassis::settings::size")]
+    pub import_bytes: usize,
     /// How many keys of one tenant may be active at once.
     pub keys_per_tenant: u32,
     /// How many schedules one tenant may have.
@@ -119,6 +122,7 @@ impl Default for Limits {
             context_bytes: 64 << 20,
             arguments_bytes: 256 << 10,
             page_bytes: 2 << 20,
+            import_bytes: 16 << 20,
             keys_per_tenant: 1000,
             schedules_per_tenant: 1000,
         }
@@ -189,6 +193,9 @@ impl chassis::Settings for Settings {
         if !(limits.item_bytes..=3 << 20).contains(&limits.page_bytes) {
             let expected = "at least limits.item_bytes and at most 3MiB";
             return Err(Invalid::new("limits.page_bytes", expected));
+        }
+        if !(1..=openapi::MAX_BYTES).contains(&limits.import_bytes) {
+            return Err(Invalid::new("limits.import_bytes", "1 byte to 64MiB"));
         }
         self.queue.validate()?;
         self.rate_limit

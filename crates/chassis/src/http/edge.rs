@@ -30,12 +30,22 @@ const LONGEST_DISCARD: Duration = Duration::from_secs(2);
 #[derive(Clone, Copy, Debug)]
 pub struct BodyLimit(pub usize);
 
+/// A path whose requests may be larger than others. Who serves it holds few of them at once.
+#[derive(Clone, Copy, Debug)]
+pub struct LargerBody {
+    /// The whole path, without parameters.
+    pub path: &'static str,
+    /// How large, in bytes; never less than what others may be.
+    pub bytes: usize,
+}
+
 /// Bounds a request's body, its time to the response's headers and how many run at once; turns panics and errors
 /// without a body into problems. One layer, because each costs an allocation a request.
 #[derive(Clone)]
 pub(crate) struct EdgeLayer {
     in_flight: Arc<Semaphore>,
     max_body_bytes: usize,
+    larger: Option<LargerBody>,
     request_timeout: Duration,
 }
 
@@ -44,8 +54,23 @@ impl EdgeLayer {
         Self {
             in_flight: Arc::new(Semaphore::new(settings.max_in_flight.min(Semaphore::MAX_PERMITS))),
             max_body_bytes: settings.max_body_bytes,
+            larger: None,
             request_timeout: settings.request_timeout,
         }
+    }
+
+    pub(super) fn with(self, larger: LargerBody) -> Self {
+        Self {
+            larger: Some(larger),
+            ..self
+        }
+    }
+
+    fn body_limit(&self, path: &str) -> usize {
+        let larger = self.larger.filter(|larger| larger.path == path);
+        larger.map_or(self.max_body_bytes, |larger| {
+            larger.bytes.max(self.max_body_bytes)
+        })
     }
 }
 
@@ -82,7 +107,7 @@ where
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        let limit = self.limits.max_body_bytes;
+        let limit = self.limits.body_limit(request.uri().path());
         if declared_length(&request).is_some_and(|length| length > limit as u64) {
             return refuse_body(request, limit);
         }

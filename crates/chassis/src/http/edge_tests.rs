@@ -1,4 +1,8 @@
-use crate::{extract::Json, http::EdgeLayer, settings::Http};
+use crate::{
+    extract::Json,
+    http::{EdgeLayer, LargerBody},
+    settings::Http,
+};
 use axum::{
     Router,
     body::{Body, Bytes},
@@ -27,13 +31,33 @@ fn router() -> Router {
     };
     Router::new()
         .route("/echo", post(async |Json(body): Json<Value>| Json(body)))
+        .route("/large", post(async |body: Bytes| body.len().to_string()))
         .route("/panic", get(async || -> &'static str { panic!("as told") }))
         .route(
             "/slow",
             get(async || tokio::time::sleep(Duration::from_secs(5)).await),
         )
         .layer(DefaultBodyLimit::disable())
-        .layer(EdgeLayer::new(&settings))
+        .layer(EdgeLayer::new(&settings).with(LargerBody {
+            path: "/large",
+            bytes: 32,
+        }))
+}
+
+#[tokio::test]
+async fn one_path_may_have_larger_bodies() {
+    let router = router();
+    let body = |bytes: usize| Body::from("1".repeat(bytes));
+    for (path, bytes, status) in [
+        ("/echo", 17, StatusCode::PAYLOAD_TOO_LARGE),
+        ("/large/", 17, StatusCode::PAYLOAD_TOO_LARGE),
+        ("/large", 33, StatusCode::PAYLOAD_TOO_LARGE),
+        ("/large", 32, StatusCode::OK),
+        ("/echo", 16, StatusCode::OK),
+    ] {
+        let (got, _) = ask(&router, request("POST", path, body(bytes))).await;
+        assert_eq!(got, status, "{path} {bytes}");
+    }
 }
 
 async fn ask(router: &Router, request: Request) -> (StatusCode, Value) {

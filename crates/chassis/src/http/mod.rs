@@ -4,8 +4,8 @@ mod edge;
 mod serve;
 mod stack;
 
-pub use edge::BodyLimit;
-pub use stack::stack;
+pub use edge::{BodyLimit, LargerBody};
+pub use stack::{stack, stack_with};
 
 pub(crate) use edge::EdgeLayer;
 pub(crate) use serve::serve;

@@ -1,4 +1,4 @@
-use super::EdgeLayer;
+use super::{EdgeLayer, LargerBody};
 use crate::settings::Http;
 use axum::{
     Router,
@@ -29,12 +29,33 @@ where
     <L::Service as Service<Request>>::Response: IntoResponse + 'static,
     <L::Service as Service<Request>>::Future: Send + 'static,
 {
+    around(routes, authenticate, EdgeLayer::new(settings))
+}
+
+/// As [`stack`], with one path whose requests may be larger than others.
+pub fn stack_with<L>(routes: Router, authenticate: L, settings: &Http, larger: LargerBody) -> Router
+where
+    L: Layer<Route> + Clone + Send + Sync + 'static,
+    L::Service: Service<Request, Error = Infallible> + Clone + Send + Sync + 'static,
+    <L::Service as Service<Request>>::Response: IntoResponse + 'static,
+    <L::Service as Service<Request>>::Future: Send + 'static,
+{
+    around(routes, authenticate, EdgeLayer::new(settings).with(larger))
+}
+
+fn around<L>(routes: Router, authenticate: L, edge: EdgeLayer) -> Router
+where
+    L: Layer<Route> + Clone + Send + Sync + 'static,
+    L::Service: Service<Request, Error = Infallible> + Clone + Send + Sync + 'static,
+    <L::Service as Service<Request>>::Response: IntoResponse + 'static,
+    <L::Service as Service<Request>>::Future: Send + 'static,
+{
     routes
         // Last layer, outermost: read from the bottom up.
         .layer(SpanLayer::new())
         .layer(authenticate)
         // axum's own limit is replaced by the edge's, which holds for every way of reading a body.
         .layer(DefaultBodyLimit::disable())
-        .layer(EdgeLayer::new(settings))
+        .layer(edge)
         .layer(IdsLayer::new())
 }

@@ -3,6 +3,7 @@
 
 mod contexts;
 mod executions;
+mod import;
 mod keys;
 mod maintenance;
 mod schedules;
@@ -10,6 +11,9 @@ mod tools;
 
 pub use contexts::{ItemsPage, Search};
 pub use executions::{Ask, HandedBatch, HandedRun, ResultPart, RunEvent, View, Waiting};
+pub use import::{
+    Action, Given, ImportAsk, Imported, ImportedTool, Imports, OnConflict, Permit, Source, Wanted,
+};
 pub use keys::{IssuedKey, NewKey};
 pub use tools::{NewTool, ToolChange};
 
@@ -51,6 +55,8 @@ pub struct Parts {
     pub runner: Runner,
     /// Compiled input schemas.
     pub schemas: crate::schema::Schemas,
+    /// How many imports run at once.
+    pub imports: Imports,
     /// Compiled selections of results.
     pub selections: crate::selection::Selections,
     /// What a caller may send.

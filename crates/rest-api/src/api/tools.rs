@@ -129,7 +129,7 @@ impl Api {
         Ok(())
     }
 
-    fn seal(&self, credentials: &Credentials) -> Result<crate::store::SealedCredentials> {
+    pub(super) fn seal(&self, credentials: &Credentials) -> Result<crate::store::SealedCredentials> {
         credentials.check()?;
         self.0.vault.seal(credentials)
     }

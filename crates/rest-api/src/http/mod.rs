@@ -5,6 +5,7 @@ mod execute;
 mod executions;
 mod guard;
 mod idempotency;
+mod import;
 mod keys;
 pub mod openapi;
 mod schedules;
@@ -12,6 +13,7 @@ mod tools;
 mod version;
 
 pub use guard::{Guard, authenticate};
+pub use import::PATH as IMPORT_PATH;
 
 use crate::{api::Api, error::Error};
 use axum::{Router, routing::get};
@@ -29,6 +31,7 @@ fn described() -> OpenApiRouter<Api> {
     let api = contexts::routes()
         .merge(keys::routes())
         .merge(tools::routes())
+        .merge(import::routes())
         .merge(execute::routes())
         .merge(executions::routes())
         .merge(schedules::routes());
