@@ -45,7 +45,7 @@ impl Seen {
 type Log = Arc<Mutex<Vec<Seen>>>;
 
 /// The server; stops when dropped. `/echo/…` answers what it was sent, `/slow/{ms}` waits, `/big/{bytes}` answers
-/// that much, `/status/{code}` answers so, `/held` waits for [`release`](Target::release), `/redirect?to=URL`
+/// that much, `/status/{code}` answers so, `/flaky/{times}` answers 503 so many times and then as it should, `/held` waits for [`release`](Target::release), `/redirect?to=URL`
 /// redirects, `/loop` to itself.
 pub struct Target {
     log: Log,
@@ -70,6 +70,7 @@ impl Target {
             .route("/slow/{ms}", any(slow))
             .route("/big/{bytes}", any(big))
             .route("/status/{code}", any(status))
+            .route("/flaky/{times}", any(flaky))
             .route("/redirect", any(redirect))
             .route(
                 "/loop",
@@ -184,6 +185,29 @@ async fn status(State(log): State<Log>, Path(code): Path<u16>, method: Method, u
     answered(&log, at);
     let status = StatusCode::from_u16(code).unwrap_or(StatusCode::IM_A_TEAPOT);
     (status, axum::Json(json!({ "code": code }))).into_response()
+}
+
+async fn flaky(
+    State(log): State<Log>,
+    Path(times): Path<usize>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let at = note(&log, method, &uri, headers, &body);
+    answered(&log, at);
+    let path = uri.path();
+    let seen = lock(&log)[..=at]
+        .iter()
+        .filter(|seen| seen.uri.split('?').next() == Some(path))
+        .count();
+    let status = if seen <= times {
+        StatusCode::SERVICE_UNAVAILABLE
+    } else {
+        StatusCode::OK
+    };
+    (status, axum::Json(json!({ "seen": seen }))).into_response()
 }
 
 async fn redirect(State(log): State<Log>, method: Method, uri: Uri) -> Response {

@@ -14,6 +14,7 @@ mod contexts_mcp;
 mod contexts_rest;
 mod executions;
 mod failures;
+mod import;
 mod key_rules;
 mod keys;
 mod lifecycle;
@@ -23,6 +24,7 @@ mod protocol;
 mod rejections;
 mod replicas;
 mod schedules;
+mod tasks;
 mod tools;
 mod trace_chain;
 
