@@ -49,7 +49,9 @@ codes! {
     ConnectionLost = "connection_lost",
     /// The endpoint answered with an error; the result holds its answer.
     HttpStatus = "http_status",
-    /// The answer is larger than the limit.
+    /// The answer says that it is JSON and is not; the result holds it as text.
+    InvalidResponse = "invalid_response",
+    /// The answer is larger than the limit, or its headers are.
     ResponseTooLarge = "response_too_large",
     /// The endpoint redirects on and on.
     TooManyRedirects = "too_many_redirects",

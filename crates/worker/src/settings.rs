@@ -159,7 +159,7 @@ pub struct Jobs {
     /// How often what is kept no longer is deleted: old executions, idempotency records.
     #[serde(with = "chassis::settings::duration")]
     pub purge_expired: Duration,
-    /// How often executions whose worker was lost are ended.
+    /// How often executions whose worker was lost are queued again or ended, and those whose deadline has passed.
     #[serde(with = "chassis::settings::duration")]
     pub reap_executions: Duration,
     /// How often what schedules are due for is enqueued.
@@ -178,7 +178,7 @@ impl Default for Jobs {
             enabled: true,
             expire_contexts: Duration::from_secs(10),
             purge_expired: Duration::from_secs(300),
-            reap_executions: Duration::from_secs(10),
+            reap_executions: Duration::from_secs(2),
             run_schedules: Duration::from_secs(1),
             batch: 500,
             timeout: Duration::from_secs(30),

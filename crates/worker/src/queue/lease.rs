@@ -23,7 +23,7 @@ pub(super) async fn keep(queue: Queue) {
         let opened = Instant::now();
         let ended = one(&queue).await;
         metrics::LEASE_STREAM_UP.set(0, []);
-        if ended.is_ok() || opened.elapsed() >= STOOD {
+        if opened.elapsed() >= STOOD {
             backoff.reset();
             failing = false;
         }
@@ -45,56 +45,76 @@ pub(super) async fn keep(queue: Queue) {
 
 /// Opens one stream and follows it to its end.
 async fn one(queue: &Queue) -> Result<(), Status> {
-    let (sender, mut receiver) = mpsc::channel(1);
-    let mut room = Room {
+    let (sender, receiver) = mpsc::channel(1);
+    let room = Room {
         granted: queue.0.room.saturating_sub(queue.0.held.count()),
     };
+    let opened = tokio::select! {
+        opened = tokio::time::timeout(OPEN, open(queue, room.granted, receiver)) => opened,
+        () = queue.0.stopping.cancelled() => return Ok(()),
+    };
+    let late = |_| Status::deadline_exceeded("rest-api takes too long to open a lease stream");
+    let mut events = opened.map_err(late)??;
+    queue.0.rest_api.up();
+    metrics::LEASE_STREAM_UP.set(1, []);
+    tracing::info!(worker = queue.0.worker, "takes up what waits at rest-api");
+    follow(queue, room, &mut events, &sender).await?;
+    if queue.0.stopping.is_cancelled() {
+        // Ends our half of the stream: rest-api sends what it has leased for us, and no more.
+        drop(sender);
+        let rest = hand_back_rest(queue, &mut events);
+        if tokio::time::timeout(LAST_RUNS, rest).await.is_err() {
+            tracing::debug!(
+                "rest-api does not end the lease stream; what is on its way is leased again later"
+            );
+        }
+    }
+    Ok(())
+}
+
+async fn open(
+    queue: &Queue,
+    room: usize,
+    mut further: mpsc::Receiver<LeaseRequest>,
+) -> Result<Streaming<LeaseEvent>, Status> {
     let first = LeaseRequest {
         worker: queue.0.worker.clone(),
-        room: message(room.granted),
+        room: message(room),
     };
-    // The stream of requests begins with the first message: rest-api answers when it has it.
+    // The first message goes with the call: rest-api answers when it has it.
     let requests = async_stream::stream! {
         yield first;
-        while let Some(request) = receiver.recv().await {
+        while let Some(request) = further.recv().await {
             yield request;
         }
     };
     let mut client = queue.0.client.clone();
-    let opening = client.lease(queue.request(requests)?);
-    let late = |_| Status::deadline_exceeded("rest-api takes too long to open a lease stream");
-    let mut events = tokio::select! {
-        opened = tokio::time::timeout(OPEN, opening) => opened.map_err(late)??.into_inner(),
-        () = queue.0.stopping.cancelled() => return Ok(()),
-    };
-    queue.0.rest_api.up();
-    metrics::LEASE_STREAM_UP.set(1, []);
-    tracing::info!(worker = queue.0.worker, "takes up what waits at rest-api");
+    Ok(client.lease(queue.request(requests)?).await?.into_inner())
+}
+
+/// Takes up what comes and says what room there is, until the stream ends or the worker stops.
+async fn follow(
+    queue: &Queue,
+    mut room: Room,
+    events: &mut Streaming<LeaseEvent>,
+    sender: &mpsc::Sender<LeaseRequest>,
+) -> Result<(), Status> {
     loop {
         tokio::select! {
             biased;
-            () = queue.0.stopping.cancelled() => break,
+            () = queue.0.stopping.cancelled() => return Ok(()),
             event = events.message() => match event? {
                 Some(event) => room.take(queue, event),
                 None => return Ok(()),
             },
             () = queue.0.held.freed() => {}
-            // A message that could not be sent is made anew: room is counted when it is said.
+            // Room is counted when there is a place for the message that tells it.
             permit = sender.reserve(), if room.worth_saying(queue) => {
                 let permit = permit.map_err(|_| Status::unavailable("the lease stream is closed"))?;
                 permit.send(LeaseRequest { worker: String::new(), room: message(room.grant(queue)) });
             }
         }
     }
-    // Ends our half of the stream: rest-api sends what it has leased for us, and no more.
-    drop(sender);
-    let rest = hand_back_rest(queue, &mut events);
-    if tokio::time::timeout(LAST_RUNS, rest).await.is_err() {
-        tracing::debug!(
-            "rest-api did not end the lease stream; what was on its way comes back when its lease ends"
-        );
-    }
-    Ok(())
 }
 
 /// Takes up what comes: in a stopping worker, each run is handed back at once.

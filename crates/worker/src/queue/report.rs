@@ -11,15 +11,26 @@ const TRY: Duration = Duration::from_secs(10);
 /// How long a report is tried. Long after its lease: if nobody took the run over, its outcome is as good as new.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// How a try went.
-enum Tried {
+/// How a try, or all of them, went.
+enum Told {
     Accepted,
-    /// The run is another's by now, or gone.
+    /// The run is another's by now, or gone; or the report was heard before, and the answer was lost.
     Lost,
     /// It will never be accepted.
     Refused(Status),
     /// It may be accepted yet.
     Failed(Status),
+}
+
+impl Told {
+    fn result(&self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Lost => "lost",
+            Self::Refused(_) => "refused",
+            Self::Failed(_) => "retried",
+        }
+    }
 }
 
 /// Reports until rest-api has it, or says that the run is another's.
@@ -28,79 +39,70 @@ pub(super) async fn deliver(queue: &Queue, holding: &Holding, report: ReportRequ
         Some(What::HandedBack(_)) => "handed_back",
         _ => "outcome",
     };
-    let result = tokio::select! {
-        result = tokio::time::timeout(PATIENCE, insist(queue, holding, &report, what)) => result.ok(),
+    let told = tokio::select! {
+        told = tokio::time::timeout(PATIENCE, insist(queue, holding, &report, what)) => told.ok(),
         () = queue.last_call() => None,
     };
-    if result.is_none() {
-        tracing::error!(
-            execution_id = holding.id(),
-            what,
-            "a report could not be brought to rest-api"
-        );
-    }
-    metrics::REPORTS.inc([what, result.unwrap_or("given_up")]);
-}
-
-/// Tries again and again; gives the word for how it ended.
-async fn insist(
-    queue: &Queue,
-    holding: &Holding,
-    report: &ReportRequest,
-    what: &'static str,
-) -> &'static str {
-    let mut backoff = Backoff::new();
-    loop {
-        let status = match once(queue, report).await {
-            Tried::Accepted => return "accepted",
-            Tried::Lost => {
-                tracing::warn!(
-                    execution_id = holding.id(),
-                    what,
-                    "a report came too late: the run is another's"
-                );
-                return "lost";
-            }
-            Tried::Refused(status) => {
-                tracing::error!(execution_id = holding.id(), what, code = ?status.code(), error = status.message(), "a report was refused");
-                return "refused";
-            }
-            Tried::Failed(status) => status,
-        };
-        metrics::REPORTS.inc([what, "retried"]);
-        tracing::debug!(execution_id = holding.id(), what, code = ?status.code(), error = status.message(), "a report failed");
-        tokio::time::sleep(backoff.wait()).await;
-        if holding.is_lost() {
+    metrics::REPORTS.inc([what, told.as_ref().map_or("given_up", Told::result)]);
+    let problem = match told {
+        Some(Told::Accepted) => return,
+        Some(Told::Lost) => {
             tracing::warn!(
                 execution_id = holding.id(),
                 what,
-                "the lease was lost before its report was accepted"
+                "a report came too late: the run is another's, or it was heard before"
             );
-            return "lost";
+            return;
+        }
+        Some(Told::Refused(status) | Told::Failed(status)) => status.message().to_owned(),
+        None => "nobody heard it in time".to_owned(),
+    };
+    tracing::error!(execution_id = holding.id(), what, problem, "a report is lost");
+}
+
+/// Tries again and again.
+async fn insist(queue: &Queue, holding: &Holding, report: &ReportRequest, what: &'static str) -> Told {
+    let mut backoff = Backoff::new();
+    loop {
+        let told = once(queue, report).await;
+        let Told::Failed(status) = told else {
+            return told;
+        };
+        metrics::REPORTS.inc([what, "retried"]);
+        tracing::debug!(
+            execution_id = holding.id(),
+            what,
+            error = status.message(),
+            "a report failed"
+        );
+        tokio::time::sleep(backoff.wait()).await;
+        // Asked only now: while a report is on its way, its being heard looks the same to a heartbeat.
+        if holding.is_lost() {
+            return Told::Lost;
         }
     }
 }
 
-async fn once(queue: &Queue, report: &ReportRequest) -> Tried {
+async fn once(queue: &Queue, report: &ReportRequest) -> Told {
     let request = match queue.request(report.clone()) {
         Ok(request) => request,
-        Err(status) => return Tried::Refused(status),
+        Err(status) => return Told::Refused(status),
     };
     let mut client = queue.0.client.clone();
     match tokio::time::timeout(TRY, client.report(request)).await {
-        Ok(Ok(_)) => Tried::Accepted,
+        Ok(Ok(_)) => Told::Accepted,
         Ok(Err(status)) => judge(status),
-        Err(_) => Tried::Failed(Status::deadline_exceeded("rest-api takes too long")),
+        Err(_) => Told::Failed(Status::deadline_exceeded("rest-api takes too long")),
     }
 }
 
-fn judge(status: Status) -> Tried {
+fn judge(status: Status) -> Told {
     let told = status.metadata().get(proto::CODE_KEY);
     match status.code() {
-        Code::Aborted if told.is_some_and(|code| code == "lease_lost") => Tried::Lost,
+        Code::Aborted if told.is_some_and(|code| code == "lease_lost") => Told::Lost,
         // The execution is gone: its tenant was, or it was kept long enough.
-        Code::NotFound if told.is_some() => Tried::Lost,
-        Code::InvalidArgument | Code::OutOfRange => Tried::Refused(status),
-        _ => Tried::Failed(status),
+        Code::NotFound if told.is_some() => Told::Lost,
+        Code::InvalidArgument | Code::OutOfRange => Told::Refused(status),
+        _ => Told::Failed(status),
     }
 }

@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
+mod documents;
+mod fake;
+mod hostile;
 mod queue;
 mod runs;
 mod service;

@@ -1,203 +1,26 @@
 //! What comes from the queue, against a fake rest-api over real gRPC.
 
 use crate::{
+    fake::Fake,
     runs::{HERE, accept},
-    support::{PATIENCE, TOKEN, start},
+    support::{PATIENCE, start},
 };
 use axum::{Router, routing::any};
 use chassis::{Configuration, lifecycle::Running};
 use proto::v1::{
-    HeartbeatRequest, HeartbeatResponse, Held, LeaseEvent, LeaseRequest, LeasedRun, ReportRequest,
-    ReportResponse, RunToolRequest, Tool, lease_event::Event, queue_server, report_request::What,
+    Held, LeaseEvent, LeasedRun, ReportRequest, RunToolRequest, Tool, lease_event::Event,
+    report_request::What,
 };
-use std::{
-    collections::HashMap,
-    net::SocketAddr,
-    pin::Pin,
-    sync::{Arc, Mutex, MutexGuard},
-    time::Duration,
-};
+use std::time::Duration;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::{mpsc, watch},
 };
-use tokio_stream::{
-    Stream,
-    wrappers::{TcpListenerStream, UnboundedReceiverStream},
-};
-use tonic::{Request, Response, Status, Streaming};
+use tonic::Status;
 
 /// How long leases hold.
 const LEASE: Duration = Duration::from_secs(3);
-
-type Events = mpsc::UnboundedSender<Result<LeaseEvent, Status>>;
-
-/// What the fake has seen, and how it answers.
-#[derive(Default)]
-struct Seen {
-    /// The stream that stands, and the room that was given on it in all.
-    stream: Option<(Events, usize)>,
-    streams: usize,
-    workers: Vec<String>,
-    heartbeats: usize,
-    /// The last progress of each run.
-    progress: HashMap<String, String>,
-    reports: Vec<ReportRequest>,
-    lost: Vec<String>,
-    cancel: Vec<String>,
-    /// Answers to the next reports, before they are accepted.
-    refusals: Vec<Status>,
-    refused: usize,
-}
-
-/// rest-api's part.
-#[derive(Clone)]
-struct Fake {
-    seen: Arc<Mutex<Seen>>,
-    changed: watch::Sender<u64>,
-    address: SocketAddr,
-}
-
-impl Fake {
-    async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let fake = Self {
-            seen: Arc::default(),
-            changed: watch::channel(0).0,
-            address: listener.local_addr().unwrap(),
-        };
-        let server =
-            tonic::transport::Server::builder().add_service(queue_server::QueueServer::new(fake.clone()));
-        tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
-        fake
-    }
-
-    fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap()
-    }
-
-    fn change<T>(&self, change: impl FnOnce(&mut Seen) -> T) -> T {
-        let changed = change(&mut self.seen());
-        self.changed.send_modify(|count| *count += 1);
-        changed
-    }
-
-    /// Waits until what was seen is as it should be.
-    async fn until(&self, what: &str, mut holds: impl FnMut(&Seen) -> bool) {
-        let mut changed = self.changed.subscribe();
-        let wait = async {
-            while !holds(&self.seen()) {
-                changed.changed().await.unwrap();
-            }
-        };
-        tokio::time::timeout(PATIENCE, wait)
-            .await
-            .unwrap_or_else(|_| panic!("{what}"));
-    }
-
-    /// Waits for a stream on which there is room, and hands a run out.
-    async fn lease(&self, run: LeasedRun) {
-        self.until(
-            "there is room",
-            |seen| matches!(seen.stream, Some((_, room)) if room > 0),
-        )
-        .await;
-        self.change(|seen| {
-            let (events, room) = seen.stream.as_mut().unwrap();
-            *room -= 1;
-            events
-                .send(Ok(LeaseEvent {
-                    event: Some(Event::Run(run)),
-                }))
-                .unwrap();
-        });
-    }
-
-    async fn reports(&self, count: usize) -> Vec<ReportRequest> {
-        self.until("a report", |seen| seen.reports.len() >= count).await;
-        self.seen().reports.clone()
-    }
-}
-
-fn authentic<T>(request: &Request<T>) -> Result<(), Status> {
-    chassis::grpc::require_service_token(request.metadata(), Some(&TOKEN.into()))
-}
-
-#[tonic::async_trait]
-impl queue_server::Queue for Fake {
-    type LeaseStream = Pin<Box<dyn Stream<Item = Result<LeaseEvent, Status>> + Send>>;
-
-    async fn lease(
-        &self,
-        request: Request<Streaming<LeaseRequest>>,
-    ) -> Result<Response<Self::LeaseStream>, Status> {
-        authentic(&request)?;
-        let mut requests = request.into_inner();
-        let first = requests.message().await?.unwrap();
-        let (events, stream) = mpsc::unbounded_channel();
-        self.change(|seen| {
-            seen.streams += 1;
-            seen.workers.push(first.worker);
-            seen.stream = Some((events.clone(), first.room as usize));
-        });
-        let fake = self.clone();
-        tokio::spawn(async move {
-            while let Ok(Some(request)) = requests.message().await {
-                fake.change(|seen| {
-                    if let Some((_, room)) = seen.stream.as_mut().filter(|(own, _)| own.same_channel(&events))
-                    {
-                        *room += request.room as usize;
-                    }
-                });
-            }
-            // The worker has ended its half.
-            fake.change(|seen| {
-                if seen
-                    .stream
-                    .as_ref()
-                    .is_some_and(|(own, _)| own.same_channel(&events))
-                {
-                    seen.stream = None;
-                }
-            });
-        });
-        let stream = UnboundedReceiverStream::new(stream);
-        Ok(Response::new(Box::pin(stream)))
-    }
-
-    async fn heartbeat(
-        &self,
-        request: Request<HeartbeatRequest>,
-    ) -> Result<Response<HeartbeatResponse>, Status> {
-        authentic(&request)?;
-        let answer = self.change(|seen| {
-            seen.heartbeats += 1;
-            for run in request.into_inner().runs {
-                seen.progress.insert(run.held.unwrap().execution_id, run.progress);
-            }
-            HeartbeatResponse {
-                lost: seen.lost.clone(),
-                cancel: seen.cancel.clone(),
-            }
-        });
-        Ok(Response::new(answer))
-    }
-
-    async fn report(&self, request: Request<ReportRequest>) -> Result<Response<ReportResponse>, Status> {
-        authentic(&request)?;
-        self.change(|seen| {
-            if let Some(refusal) = seen.refusals.pop() {
-                seen.refused += 1;
-                return Err(refusal);
-            }
-            seen.reports.push(request.into_inner());
-            Ok(Response::new(ReportResponse {
-                status: "succeeded".into(),
-            }))
-        })
-    }
-}
 
 async fn worker(fake: &Fake, change: impl FnOnce(&mut Configuration<worker::Settings>)) -> Running {
     start(fake.address, |configuration| {
@@ -369,14 +192,7 @@ async fn a_run_outlives_its_stream_and_belongs_to_a_trace_of_its_own() {
     );
     assert_eq!(headers["idempotency-key"], id(&kept).as_str());
     for streams in 2..4 {
-        fake.change(|seen| {
-            seen.stream
-                .take()
-                .unwrap()
-                .0
-                .send(Err(Status::unavailable("gone")))
-        })
-        .unwrap();
+        fake.break_stream();
         fake.until("a new stream", |seen| {
             seen.streams == streams && seen.stream.is_some()
         })

@@ -36,12 +36,12 @@ pub(crate) fn settings() -> Settings {
     settings
 }
 
-fn runner(settings: &Settings) -> Runner {
+pub(crate) fn runner(settings: &Settings) -> Runner {
     let _ = rustls::crypto::ring::default_provider().install_default();
     Runner::new(settings, &Shutdown::default(), CancellationToken::new()).unwrap()
 }
 
-async fn serve(routes: Router) -> SocketAddr {
+pub(crate) async fn serve(routes: Router) -> SocketAddr {
     let listener = TcpListener::bind((HERE, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move { axum::serve(listener, routes).await });
@@ -65,7 +65,7 @@ pub(crate) fn tool(method: &str, url: impl Into<String>) -> ToolSpec {
     }
 }
 
-fn call(tool: ToolSpec, arguments: Value) -> Call {
+pub(crate) fn call(tool: ToolSpec, arguments: Value) -> Call {
     let Value::Object(arguments) = arguments else {
         panic!("arguments are an object")
     };
@@ -80,7 +80,7 @@ fn call(tool: ToolSpec, arguments: Value) -> Call {
     }
 }
 
-fn deaf() -> Reporter {
+pub(crate) fn deaf() -> Reporter {
     progress::channel().0
 }
 
@@ -92,7 +92,7 @@ async fn run(tool: ToolSpec, arguments: Value) -> Outcome {
 }
 
 /// The status, and the code where there is one.
-fn ended(outcome: &Outcome) -> (ExecutionStatus, &str) {
+pub(crate) fn ended(outcome: &Outcome) -> (ExecutionStatus, &str) {
     (
         outcome.status,
         outcome.error.as_ref().map_or("", |error| error.code.as_str()),

@@ -131,7 +131,8 @@ pub(super) fn failure(error: &reqwest::Error) -> Failure {
         };
         return Failure::new(code, format!("TLS: {tls}"));
     }
-    let cause = find::<io::Error>(error).map(|error| error.kind().to_string());
+    let kind = find::<io::Error>(error).map(io::Error::kind);
+    let cause = kind.map(|kind| kind.to_string());
     if error.is_connect() {
         let cause = cause
             .filter(|_| !error.is_timeout())
@@ -143,8 +144,12 @@ pub(super) fn failure(error: &reqwest::Error) -> Failure {
         let message = "the headers of the endpoint's answer are too large or too many";
         return Failure::new(Code::ResponseTooLarge, message);
     }
+    let garbled = matches!(
+        kind,
+        Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData)
+    );
     let cause = match broken {
-        Some(broken) if broken.is_parse() => "the endpoint's answer is not HTTP".to_owned(),
+        Some(broken) if broken.is_parse() || garbled => "what the endpoint sends is not HTTP".to_owned(),
         Some(broken) if broken.is_incomplete_message() => "it ended before the answer did".to_owned(),
         _ => cause.unwrap_or_else(|| "it ended early or is not HTTP".to_owned()),
     };

@@ -9,6 +9,7 @@ use crate::{
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,8 @@ const MAX_RESULT_BYTES: usize = 7 << 19;
 const MAX_DEPTH: usize = 100;
 /// How often the bytes that came in are reported, at most.
 const REPORT_EVERY: Duration = Duration::from_millis(500);
+/// Some put it before their JSON.
+const BYTE_ORDER_MARK: &[u8] = &[0xef, 0xbb, 0xbf];
 /// Headers that tell the caller something. Others (cookies, tracing, the server's make) are not theirs to see.
 const SHOWN: [header::HeaderName; 9] = [
     header::CONTENT_TYPE,
@@ -31,7 +34,8 @@ const SHOWN: [header::HeaderName; 9] = [
     header::HeaderName::from_static("x-request-id"),
 ];
 
-/// Reads an answer to its end. From status 400 on, it is a failure that carries the answer.
+/// Reads an answer to its end. From status 400 on, or when it is not what it says, it is a failure that carries the
+/// answer.
 pub(super) async fn read(
     answer: reqwest::Response,
     limit: usize,
@@ -44,9 +48,9 @@ pub(super) async fn read(
     };
     metrics::RESPONSE_SIZE.record(f64::from(u32::try_from(bytes.len()).unwrap_or(u32::MAX)), []);
     let mut result = json!({ "status": status.as_u16(), "headers": shown });
-    let (content, encoding) = content(&headers, bytes);
-    result["body"] = content;
-    if let Some(encoding) = encoding {
+    let content = content(&headers, bytes);
+    result["body"] = content.value;
+    if let Some(encoding) = content.encoding {
         result["encoding"] = encoding.into();
     }
     if result.to_string().len() > MAX_RESULT_BYTES {
@@ -57,6 +61,13 @@ pub(super) async fn read(
         return Err(Failure {
             result: Some(result),
             ..Failure::new(Code::HttpStatus, message)
+        });
+    }
+    if content.garbled {
+        let message = format!("the endpoint answered {status} with what it calls JSON and is not");
+        return Err(Failure {
+            result: Some(result),
+            ..Failure::new(Code::InvalidResponse, message)
         });
     }
     Ok(result)
@@ -117,22 +128,49 @@ fn shown(headers: &HeaderMap) -> Value {
     Value::Object(shown.collect())
 }
 
+/// A body as a result shows it.
+#[derive(Debug, Default, PartialEq)]
+struct Content {
+    value: Value,
+    encoding: Option<&'static str>,
+    /// It says that it is JSON and is not.
+    garbled: bool,
+}
+
 /// JSON as it is, text as text, and what is neither in base64, with the name of that encoding.
-fn content(headers: &HeaderMap, bytes: Vec<u8>) -> (Value, Option<&'static str>) {
+fn content(headers: &HeaderMap, bytes: Vec<u8>) -> Content {
     if bytes.is_empty() {
-        return (Value::Null, None);
+        return Content::default();
     }
-    if is_json(headers)
-        && let Ok(value) = serde_json::from_slice(&bytes)
-        && depth(&value) <= MAX_DEPTH
-    {
-        return (value, None);
+    let mut garbled = false;
+    if is_json(headers) {
+        let text = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&bytes);
+        match serde_json::from_slice(text) {
+            Ok(value) if depth(&value) <= MAX_DEPTH => {
+                return Content {
+                    value,
+                    ..Content::default()
+                };
+            }
+            Ok(_) => {}
+            Err(_) => garbled = !is_well_formed(text),
+        }
     }
-    match String::from_utf8(bytes) {
+    let (value, encoding) = match String::from_utf8(bytes) {
         Ok(text) if !text.chars().any(is_binary) => (text.into(), None),
         Ok(text) => (BASE64_STANDARD.encode(text).into(), Some("base64")),
         Err(error) => (BASE64_STANDARD.encode(error.into_bytes()).into(), Some("base64")),
+    };
+    Content {
+        value,
+        encoding,
+        garbled,
     }
+}
+
+/// Whether it is JSON, if perhaps too deep or too odd to be read.
+fn is_well_formed(text: &[u8]) -> bool {
+    std::str::from_utf8(text).is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok())
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
@@ -171,19 +209,39 @@ mod tests {
         let of = |kind: &'static str, bytes: &[u8]| {
             let headers =
                 HeaderMap::from_iter([(header::CONTENT_TYPE, header::HeaderValue::from_static(kind))]);
-            content(&headers, bytes.to_vec())
+            let content = content(&headers, bytes.to_vec());
+            (content.value, content.encoding, content.garbled)
         };
         assert_eq!(
             of("application/json; charset=utf-8", b"{\"a\":1}"),
-            (json!({"a": 1}), None)
+            (json!({"a": 1}), None, false)
         );
-        assert_eq!(of("application/problem+json", b"[]"), (json!([]), None));
-        assert_eq!(of("application/json", b"{broken"), (json!("{broken"), None));
-        assert_eq!(of("text/plain", "grün\n".as_bytes()), (json!("grün\n"), None));
-        assert_eq!(of("image/png", &[0x89, b'P', 0]), (json!("iVAA"), Some("base64")));
-        assert_eq!(of("text/plain", b"a\0b"), (json!("YQBi"), Some("base64")));
-        assert_eq!(of("application/json", b""), (Value::Null, None));
-        let deep = format!("{}{}", "[".repeat(110), "]".repeat(110));
-        assert_eq!(of("application/json", deep.as_bytes()), (json!(deep), None));
+        assert_eq!(of("application/problem+json", b"[]"), (json!([]), None, false));
+        assert_eq!(of("application/json", b"{broken"), (json!("{broken"), None, true));
+        assert_eq!(
+            of("text/plain", "grün\n".as_bytes()),
+            (json!("grün\n"), None, false)
+        );
+        assert_eq!(
+            of("image/png", &[0x89, b'P', 0]),
+            (json!("iVAA"), Some("base64"), false)
+        );
+        assert_eq!(of("text/plain", b"a\0b"), (json!("YQBi"), Some("base64"), false));
+        assert_eq!(of("application/json", b""), (Value::Null, None, false));
+        assert_eq!(
+            of("application/json", b"\xef\xbb\xbf[1]"),
+            (json!([1]), None, false)
+        );
+        assert_eq!(
+            of("application/json", b"\"\xff\""),
+            (json!("Iv8i"), Some("base64"), true)
+        );
+        for depth in [110, 10_000] {
+            let deep = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+            assert_eq!(
+                of("application/json", deep.as_bytes()),
+                (json!(deep), None, false)
+            );
+        }
     }
 }
