@@ -24,6 +24,7 @@ mod protocol;
 mod rejections;
 mod replicas;
 mod schedules;
+mod selections;
 mod tasks;
 mod tools;
 mod trace_chain;

@@ -66,6 +66,7 @@ fn succeeded(execution: &Execution, limit: usize) -> Result<CallToolResult> {
             resource(&execution.id)
         )));
     }
+    content.extend(not_selected(execution));
     let mut result = CallToolResult::success(content);
     result.structured_content = Some(value);
     Ok(result)
@@ -80,8 +81,9 @@ fn cut(execution: &Execution, text: &str, limit: usize) -> CallToolResult {
         text.len()
     );
     let preview = &text[..text.floor_char_boundary(PREVIEW.min(limit))];
-    let content = [preview, note.as_str()].map(ContentBlock::text);
-    let mut result = CallToolResult::success(content.into());
+    let mut content = vec![ContentBlock::text(preview), ContentBlock::text(note.as_str())];
+    content.extend(not_selected(execution));
+    let mut result = CallToolResult::success(content);
     result.structured_content = Some(json!({
         "truncated": true,
         "size_bytes": text.len(),
@@ -90,6 +92,12 @@ fn cut(execution: &Execution, text: &str, limit: usize) -> CallToolResult {
         "note": note,
     }));
     result
+}
+
+/// Why the tool's selection was not applied, where it has one.
+fn not_selected(execution: &Execution) -> Option<ContentBlock> {
+    let why = execution.not_selected.as_deref()?;
+    Some(ContentBlock::text(format!("shown as it is: {why}")))
 }
 
 /// Nothing went wrong, and nothing is to be had yet: how to go on is said in words and in structure.
@@ -242,6 +250,13 @@ mod tests {
             shown.content[1]
                 .as_text()
                 .is_some_and(|note| note.text.contains("5000 bytes"))
+        );
+        (own.selected, own.not_selected) = (false, Some("the selection finds nothing".into()));
+        let shown = result(&own, &results).expect("a result");
+        assert!(
+            shown.content[1]
+                .as_text()
+                .is_some_and(|note| note.text.contains("finds nothing"))
         );
     }
 

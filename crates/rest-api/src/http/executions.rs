@@ -45,6 +45,9 @@ pub(super) struct ExecutionView {
     arguments: JsonObject,
     /// What the endpoint answered.
     result: Option<Value>,
+    /// Why the tool's selection was not applied, where it was asked for and could not be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_selected: Option<String>,
     error: Option<ErrorView>,
     /// How often it was taken up.
     attempts: i32,
@@ -95,6 +98,7 @@ impl From<Execution> for ExecutionView {
             status: e.status.as_str(),
             arguments: e.arguments,
             result: e.result,
+            not_selected: None,
             error: e.error.map(Into::into),
             attempts: e.attempts,
             priority: e.priority,
@@ -177,6 +181,7 @@ pub(super) async fn show(api: &Api, execution: Execution, shape: Shape) -> Answe
     let result = text.and_then(|text| serde_json::from_str(text).ok());
     Ok(ExecutionView {
         result,
+        not_selected: view.shown.not_selected,
         ..view.execution.into()
     })
 }
