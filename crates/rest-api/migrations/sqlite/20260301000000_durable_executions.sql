@@ -18,7 +18,11 @@ ALTER TABLE executions ADD COLUMN ready INTEGER NOT NULL DEFAULT 1;
 ALTER TABLE executions ADD COLUMN watched INTEGER NOT NULL DEFAULT 1;
 
 DROP INDEX executions_by_turn;
-CREATE INDEX executions_ready ON executions (tenant_id, priority DESC, run_at, id) WHERE status = 'queued' AND ready;
+CREATE INDEX executions_ready ON executions (tenant_id, priority DESC, run_at, id, deadline)
+    WHERE status = 'queued' AND ready;
+-- Not on the status: nobody shall count one tenant's running ones by it.
+DROP INDEX executions_by_lease;
+CREATE INDEX executions_by_lease ON executions (lease_expires_at) WHERE lease_expires_at IS NOT NULL;
 CREATE INDEX executions_by_run_at ON executions (ready, run_at) WHERE status = 'queued';
 -- Counts of what is open, and of what one tenant has running.
 CREATE INDEX executions_open ON executions (tenant_id, status)

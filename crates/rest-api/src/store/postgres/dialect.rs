@@ -66,14 +66,15 @@ macro_rules! picks {
              SELECT q.id, q.priority, q.run_at FROM executions q
              WHERE q.tenant_id = t.tenant_id AND q.status = 'queued' AND q.ready
              AND (q.deadline IS NULL OR q.deadline > $4)
-             ORDER BY q.priority DESC, q.run_at, q.id LIMIT LEAST(t.room, 2 * $2)) e
+             ORDER BY q.priority DESC, q.run_at, q.id LIMIT LEAST(t.room, 3 * $2)) e
          WHERE t.room > 0"
     };
 }
 /// Those of `picks` whose turn it is, and that nobody else is about to take.
 macro_rules! chosen {
     () => {
-        "SELECT e.id FROM picks p JOIN executions e ON e.id = p.id WHERE e.status = 'queued'
+        "SELECT e.id FROM (SELECT * FROM picks ORDER BY place, step LIMIT 3 * $2) p
+         JOIN executions e ON e.id = p.id WHERE e.status = 'queued'
          ORDER BY p.place, p.step LIMIT $2 FOR UPDATE OF e SKIP LOCKED"
     };
 }

@@ -68,13 +68,14 @@ macro_rules! running {
     };
 }
 
-/// The first tenant with something due, among those that meet a condition.
+/// The first tenant with something due, among those that meet a condition. Ordered as the index that leaves out what
+/// waits for its time.
 macro_rules! first_tenant {
     ($condition:literal) => {
         concat!(
             "(SELECT e.tenant_id FROM executions e WHERE e.status = 'queued' AND e.ready AND ",
             $condition,
-            " ORDER BY e.tenant_id LIMIT 1)"
+            " ORDER BY e.tenant_id, e.priority DESC LIMIT 1)"
         )
     };
 }
