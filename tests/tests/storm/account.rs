@@ -40,11 +40,12 @@ impl Account {
     pub(crate) async fn settle(rest: &Rest, asked: &[Asked], endpoint: &Endpoint) -> anyhow::Result<Self> {
         for status in ["queued", "running"] {
             let path = format!("/api/v1/executions?status={status}&limit=1");
-            let ended = wait_at_most(SETTLES, &format!("no execution to be {status}"), async || {
+            let what = format!("no execution to be {status}");
+            wait_at_most(SETTLES, &what, async || {
                 let answer = rest.get(&path).await.ok()?.expect(200).ok()?;
                 answer["items"].as_array()?.is_empty().then_some(())
-            });
-            ended.await?;
+            })
+            .await?;
         }
         let entries = stream::iter(asked.iter().cloned())
             .map(|asked| Entry::read(rest, asked, endpoint))
@@ -118,10 +119,7 @@ impl Entry {
             );
             words.trim_end().to_owned()
         };
-        let finished_at = stored["finished_at"]
-            .as_str()
-            .map(domain::Time::parse_from_rfc3339)
-            .transpose()?;
+        let finished_at: Option<domain::Time> = stored["finished_at"].as_str().map(str::parse).transpose()?;
         Ok(Self {
             status: stored["status"].as_str().unwrap_or_default().to_owned(),
             error: stored["error"]["code"].as_str().unwrap_or_default().to_owned(),

@@ -198,3 +198,22 @@ impl World {
         Ok("PostgreSQL cut all connections".to_owned())
     }
 }
+
+/// What PostgreSQL has committed survives a crash: test servers are often told that it need not.
+pub(crate) async fn make_durable(stack: &mut Stack) -> anyhow::Result<()> {
+    let rest_api = stack.process_mut(REST_API);
+    let url = rest_api
+        .variable("DEVOPS_MCP__DATABASE__URL")
+        .context("a database")?;
+    let mut connection = PgConnection::connect(url).await?;
+    let name: String = connection
+        .fetch_one("SELECT current_database()")
+        .await?
+        .try_get(0)?;
+    let alter = format!("ALTER DATABASE {name} SET synchronous_commit = on");
+    connection.execute(sqlx::AssertSqlSafe(alter)).await?;
+    // It counts for sessions that begin now.
+    rest_api.kill();
+    rest_api.start().await?;
+    Ok(())
+}

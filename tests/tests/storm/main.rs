@@ -15,7 +15,11 @@ mod endpoint;
 use account::Account;
 use chaos::Chaos;
 use driver::{Driver, Kind};
-use e2e::{Backend, Stack, process::free_port, stack::WORKER};
+use e2e::{
+    Backend, Stack,
+    process::free_port,
+    stack::{REST_API, WORKER},
+};
 use endpoint::Endpoint;
 use serde_json::json;
 use std::{env, time::Instant};
@@ -67,11 +71,18 @@ async fn storm(backend: Backend) -> Outcome {
     let plan = Plan::from_environment();
     let endpoint = Endpoint::start(plan.seed).await?;
     let redis = chaos::Redis::start(free_port());
-    let mut builder = Stack::builder(backend).allow_private();
+    let mut builder = Stack::builder(backend)
+        .allow_private()
+        // One key asks for everything, and reads it all back.
+        .set(REST_API, "RATE_LIMIT__PER_SECOND", "100000")
+        .set(REST_API, "RATE_LIMIT__BURST", "100000");
     if let Some(redis) = &redis {
         builder = builder.redis(&redis.url());
     }
-    let stack = builder.start().await?;
+    let mut stack = builder.start().await?;
+    if backend == Backend::Postgres {
+        chaos::make_durable(&mut stack).await?;
+    }
     let workers = [stack.replica(WORKER).await?.0, stack.replica(WORKER).await?.0];
     let rest = stack.rest(&stack.tenant("acme", "all").await?);
     for kind in Kind::ALL {
