@@ -184,9 +184,9 @@ async fn a_worker_that_dies_in_mid_flight() -> Outcome {
         let mut stack = Stack::builder(backend).allow_private().start().await?;
         let key = stack.tenant("acme", "all").await?;
         let rest = stack.rest(&key);
-        for (name, method) in [("safe", "GET"), ("once", "POST")] {
+        for (name, method, path) in [("safe", "GET", "/held"), ("once", "POST", "/slow/300000")] {
             let tool = json!({
-                "name": name, "description": "d", "method": method, "url": target.url("/slow/300000"),
+                "name": name, "description": "d", "method": method, "url": target.url(path),
                 "timeout_ms": 300_000,
             });
             rest.post("/api/v1/tools", &tool).await?.expect(201)?;
@@ -206,17 +206,21 @@ async fn a_worker_that_dies_in_mid_flight() -> Outcome {
         stack.process_mut(WORKER).kill();
         let died = Instant::now();
         let [safe, once] = runs;
-        let (safe, once) = (safe.await??.expect(200)?, once.await??.expect(200)?);
+        let once = once.await??.expect(200)?;
         assert!(
             died.elapsed() < TOLD,
             "{backend:?}: told after {:?}",
             died.elapsed()
         );
-        assert_eq!(
-            (&safe["status"], &safe["error"]["code"]),
-            (&json!("failed"), &json!("worker_lost")),
-            "{safe}"
-        );
+        // What is safe waits for another worker, and its caller with it.
+        wait_for("the safe call to be queued again", async || {
+            let listed = rest
+                .get("/api/v1/executions?tool=safe&status=queued")
+                .await
+                .ok()?;
+            (listed.json()["items"].as_array()?.len() == 1).then_some(())
+        })
+        .await?;
         assert_eq!(
             (&once["status"], &once["error"]["code"]),
             (&json!("outcome_unknown"), &json!("worker_lost")),
@@ -260,6 +264,17 @@ async fn a_worker_that_dies_in_mid_flight() -> Outcome {
         );
 
         stack.process_mut(WORKER).start().await?;
+        wait_for("the safe call to be made again", async || {
+            (target.seen().len() == 3).then_some(())
+        })
+        .await?;
+        target.release();
+        let safe = safe.await??.expect(200)?;
+        assert_eq!(
+            (&safe["status"], &safe["attempts"], &safe["error"]),
+            (&json!("succeeded"), &json!(2), &Json::Null),
+            "{safe}"
+        );
         let quick = json!({"name": "quick", "description": "d", "url": target.url("/quick")});
         rest.post("/api/v1/tools", &quick).await?.expect(201)?;
         wait_for("the worker to be taken up again", async || {
@@ -340,18 +355,18 @@ async fn executions_whose_rest_api_died_are_ended_by_what_is_known() -> Outcome 
     let mut stack = builder.start().await?;
     let key = stack.tenant("acme", "all").await?;
     let rest = stack.rest(&key);
-    let expected = [("safe", "GET", "failed"), ("once", "POST", "outcome_unknown")];
-    for (name, method, _) in expected {
+    let expected = [
+        ("safe", "GET", "succeeded", 2, Json::Null),
+        ("once", "POST", "outcome_unknown", 1, json!("worker_lost")),
+    ];
+    for (name, method, ..) in &expected {
         let tool = json!({
-            "name": name, "description": "d", "method": method, "url": target.url("/slow/300000"),
+            "name": name, "description": "d", "method": method, "url": target.url("/held"),
             "timeout_ms": 300_000,
         });
         rest.post("/api/v1/tools", &tool).await?.expect(201)?;
-        let rest = rest.clone();
-        tokio::spawn(async move {
-            rest.post(&format!("/api/v1/tools/{name}/execute"), &json!({}))
-                .await
-        });
+        let (rest, path) = (rest.clone(), format!("/api/v1/tools/{name}/execute"));
+        tokio::spawn(async move { rest.post(&path, &json!({})).await });
     }
     wait_for("both calls to arrive", async || {
         (target.seen().len() == 2).then_some(())
@@ -359,18 +374,26 @@ async fn executions_whose_rest_api_died_are_ended_by_what_is_known() -> Outcome 
     .await?;
     stack.process_mut(REST_API).kill();
     stack.process_mut(REST_API).start().await?;
-    for (name, _, status) in expected {
+    // Their leases must run out first; then what is safe is run again.
+    wait_at_most(2 * PATIENCE, "the safe call to be made again", async || {
+        (target.seen().len() == 3).then_some(())
+    })
+    .await?;
+    target.release();
+    for (name, _, status, attempts, code) in expected {
         let path = format!("/api/v1/executions?tool={name}");
-        // Their leases must run out first.
         let ended = wait_at_most(2 * PATIENCE, "the execution to be ended", async || {
             let first = rest.get(&path).await.ok()?.json()["items"][0].clone();
             first["finished_at"].is_string().then_some(first)
         });
         let ended = ended.await?;
-        assert_eq!(ended["status"], status, "{ended}");
-        assert!(ended["error"]["code"].is_string(), "{ended}");
+        assert_eq!(
+            (&ended["status"], &ended["attempts"], &ended["error"]["code"]),
+            (&json!(status), &json!(attempts), &code),
+            "{ended}"
+        );
     }
-    assert_eq!(target.seen().len(), 2, "nothing ran twice");
+    assert_eq!(target.seen().len(), 3, "what may not run twice did not");
     Ok(())
 }
 
