@@ -2,8 +2,8 @@
 
 use crate::{Invalid, Time};
 use chrono::{
-    DateTime, Datelike as _, Days, MappedLocalTime, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta,
-    TimeZone as _, Timelike as _, Utc,
+    DateTime, Datelike as _, MappedLocalTime, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, TimeZone as _,
+    Timelike as _, Utc,
 };
 use chrono_tz::Tz;
 use std::ops::RangeInclusive;
@@ -11,7 +11,7 @@ use std::ops::RangeInclusive;
 /// The longest expression, bytes.
 const MAX_BYTES: usize = 256;
 /// How many days ahead a time is looked for: what comes on a 29 February and a certain weekday comes within these.
-const MAX_DAYS: u64 = 12_000;
+const MAX_DAYS: usize = 12_000;
 /// How long a zone's clock may stand: a day, where the date line moved, and a little.
 const MAX_GAP_MINUTES: i64 = 26 * 60;
 
@@ -188,34 +188,36 @@ impl Timetable {
 
     /// Goes through the clock's times and takes the first that really comes after `after`.
     fn next_time_of_day(&self, after: Time) -> Option<Time> {
-        let today = after.with_timezone(&self.zone).date_naive();
-        for ahead in 0..MAX_DAYS {
-            let date = today.checked_add_days(Days::new(ahead))?;
-            if !self.cron.on_day(date) {
-                continue;
-            }
+        let local = after.with_timezone(&self.zone).naive_local();
+        let mut date = local.date();
+        if !self.cron.on_day(date) {
+            date = self.next_day(date)?;
+        }
+        loop {
             for hour in (0..24).filter(|hour| has(self.cron.hours, *hour)) {
                 for minute in (0..60).filter(|minute| has(self.cron.minutes, *minute)) {
-                    let time = self.really(date.and_hms_opt(hour, minute, 0)?)?;
-                    if time > after {
+                    let shown = date.and_hms_opt(hour, minute, 0)?;
+                    // What the clock has shown has been, if only the first time.
+                    if shown > local
+                        && let Some(time) = self.really(shown).filter(|time| *time > after)
+                    {
                         return Some(time);
                     }
                 }
             }
+            date = self.next_day(date)?;
         }
-        None
     }
 
     /// Goes through the minutes that really pass.
     fn next_of_interval(&self, after: Time) -> Option<Time> {
         let seconds = after.timestamp().div_euclid(60) * 60 + 60;
         let mut time = DateTime::from_timestamp(seconds, 0)?;
-        let last = time.checked_add_days(Days::new(MAX_DAYS))?;
-        while time < last {
+        loop {
             let local = time.with_timezone(&self.zone).naive_local();
             if !self.cron.on_day(local.date()) {
-                let tomorrow = local.date().checked_add_days(Days::new(1))?;
-                let midnight = self.really(tomorrow.and_time(NaiveTime::MIN))?;
+                let midnight = self.next_day(local.date())?.and_time(NaiveTime::MIN);
+                let midnight = self.really(midnight)?;
                 time = midnight.max(time + TimeDelta::minutes(1));
             } else if self.cron.at(local.time()) {
                 return Some(time);
@@ -223,7 +225,14 @@ impl Timetable {
                 time += TimeDelta::minutes(1);
             }
         }
-        None
+    }
+
+    /// The first day after `date` on which it runs.
+    fn next_day(&self, date: NaiveDate) -> Option<NaiveDate> {
+        date.iter_days()
+            .skip(1)
+            .take(MAX_DAYS)
+            .find(|date| self.cron.on_day(*date))
     }
 
     /// When the zone's clock shows `local`: the first time, if it does twice, and the first moment after the gap, if
