@@ -81,36 +81,49 @@ impl<'a> Request<'a> {
         document: &'a Document,
         check: SchemaCheck<'_>,
     ) -> Result<JsonObject, Unfit> {
-        let mut refused = None;
-        for detail in DETAILS {
+        let Some((at, schema, notes)) = self.most_detail(document)? else {
+            let text = "its arguments are too many to be described";
+            return Err(Unfit::new("schema_too_large", text));
+        };
+        let Err(mut refused) = check(&schema) else {
+            return Ok(self.keep(schema, notes));
+        };
+        // Where a schema is refused, most often it is a pattern that does not compile.
+        for detail in &DETAILS[at..] {
             let plain = Detail {
                 patterns: false,
-                ..detail
+                ..*detail
             };
-            // Where a schema is refused, most often it is a pattern that does not compile.
-            let details = [detail, plain];
-            let worth = if detail.patterns && refused.is_none() {
-                &details[..]
-            } else {
-                &details[1..]
+            let Some((schema, notes)) = self.attempt(document, plain)? else {
+                continue;
             };
-            for detail in worth {
-                let Some((schema, notes)) = self.attempt(document, *detail)? else {
-                    break;
-                };
-                match check(&schema) {
-                    Ok(()) => return Ok(self.keep(schema, notes)),
-                    Err(why) => refused = Some(why),
-                }
+            match check(&schema) {
+                Ok(()) => return Ok(self.keep(schema, notes)),
+                Err(why) => refused = why,
             }
         }
-        Err(match refused {
-            Some(why) => Unfit::new(
-                "schema_refused",
-                format!("its arguments' schema was refused: {}", why.expected),
-            ),
-            None => Unfit::new("schema_too_large", "its arguments are too many to be described"),
-        })
+        let text = format!("its arguments' schema was refused: {}", refused.expected);
+        Err(Unfit::new("schema_refused", text))
+    }
+
+    /// The schema in the most detail that fits, and which of the [`DETAILS`] that is.
+    fn most_detail(&self, document: &'a Document) -> Result<Option<(usize, JsonObject, Notes)>, Unfit> {
+        // Most fit as they are. Among the others, less detail is smaller.
+        let mut best = self
+            .attempt(document, DETAILS[0])?
+            .map(|(schema, notes)| (0, schema, notes));
+        let (mut low, mut high) = (1, DETAILS.len());
+        while best.as_ref().is_none_or(|(at, ..)| *at > 0) && low < high {
+            let middle = low.midpoint(high);
+            match self.attempt(document, DETAILS[middle])? {
+                Some((schema, notes)) => {
+                    best = Some((middle, schema, notes));
+                    high = middle;
+                }
+                None => low = middle + 1,
+            }
+        }
+        Ok(best)
     }
 
     fn keep(&mut self, schema: JsonObject, notes: Notes) -> JsonObject {

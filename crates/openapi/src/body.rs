@@ -10,10 +10,14 @@ use crate::{
     reference::References,
 };
 use domain::tool::{BodyFormat, Method, Place};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// The most media types that are looked at.
 const MAX_MEDIA_TYPES: usize = 16;
+/// The most parts of such a body, and the most alternatives of one of them.
+const MAX_PARTS: usize = 64;
+/// The most properties of one part that are looked at.
+const MAX_PROPERTIES: usize = 1000;
 /// How deep `allOf` may be nested in a body whose properties become arguments.
 const MAX_NESTING: usize = 4;
 /// Keywords about an object as a whole, which cannot be said of arguments.
@@ -150,6 +154,8 @@ struct Flat<'a> {
     open: Option<&'a Value>,
     /// Some rules are about the whole.
     rules: bool,
+    /// The objects that it is made of: itself, and those of its `allOf`.
+    parts: Vec<&'a Map<String, Value>>,
 }
 
 impl<'a> Flat<'a> {
@@ -196,7 +202,11 @@ fn flatten<'a>(document: &'a Document, schema: &'a Value) -> Option<Flat<'a>> {
         return None;
     }
     // Alternatives that bring properties of their own are no list of arguments.
-    alternatives_are_rules(document, schema, &flat, 0).then_some(flat)
+    let plain = flat
+        .parts
+        .iter()
+        .all(|part| alternatives_are_rules(document, part, &flat));
+    plain.then_some(flat)
 }
 
 fn gather<'a>(document: &'a Document, schema: &'a Value, flat: &mut Flat<'a>, nesting: usize) -> Option<()> {
@@ -209,10 +219,14 @@ fn gather<'a>(document: &'a Document, schema: &'a Value, flat: &mut Flat<'a>, ne
             .any(|word| fields.contains_key(*word)),
     };
     let required_only = nesting > 0 && fields.contains_key("required");
-    if nesting > MAX_NESTING || !(is_object || required_only) {
+    if nesting > MAX_NESTING || flat.parts.len() >= MAX_PARTS || !(is_object || required_only) {
         return None;
     }
+    flat.parts.push(fields);
     let properties = fields.get("properties").and_then(Value::as_object);
+    if properties.is_some_and(|properties| properties.len() > MAX_PROPERTIES) {
+        return None;
+    }
     for (name, schema) in properties.into_iter().flatten() {
         if is_read_only(document.references(), schema) {
             continue;
@@ -234,39 +248,26 @@ fn gather<'a>(document: &'a Document, schema: &'a Value, flat: &mut Flat<'a>, ne
         .chain(&ABOUT_THE_WHOLE)
         .any(|word| fields.contains_key(*word));
     let parts = fields.get("allOf").and_then(Value::as_array);
-    let parts = parts.into_iter().flatten().take(MAX_PARAMETERS);
-    parts
-        .into_iter()
-        .try_for_each(|part| gather(document, part, flat, nesting + 1))
+    let mut parts = parts.into_iter().flatten();
+    parts.try_for_each(|part| gather(document, part, flat, nesting + 1))
 }
 
-/// Whether `anyOf` and `oneOf` only say which of the properties go together.
-fn alternatives_are_rules<'a>(
-    document: &'a Document,
-    schema: &'a Value,
-    flat: &Flat<'a>,
-    nesting: usize,
-) -> bool {
-    let Ok(schema) = document.references().resolve(schema) else {
-        return false;
-    };
-    let list = |word: &str| {
-        let list = schema.get(word).and_then(Value::as_array);
-        list.into_iter().flatten().take(MAX_PARAMETERS)
-    };
-    let known = |part: &Value| {
-        let Some(Value::Object(part)) = document.references().resolve(part).ok() else {
+/// Whether the `anyOf` and `oneOf` of a part only say which of the properties go together.
+fn alternatives_are_rules<'a>(document: &'a Document, part: &'a Map<String, Value>, flat: &Flat<'a>) -> bool {
+    let known = |alternative: &Value| {
+        let Some(Value::Object(fields)) = document.references().resolve(alternative).ok() else {
             return false;
         };
-        let properties = part.get("properties").and_then(Value::as_object);
+        let plain =
+            |word: &String| matches!(word.as_str(), "required" | "properties" | "type" | "description");
         let of_these = |name: &String| flat.properties.iter().any(|(known, _)| known == name);
-        part.keys()
-            .all(|word| matches!(word.as_str(), "required" | "properties" | "type" | "description"))
-            && properties.is_none_or(|properties| {
-                properties.len() <= MAX_PARAMETERS && properties.keys().all(of_these)
-            })
+        let properties = fields.get("properties").and_then(Value::as_object);
+        fields.len() <= 4
+            && fields.keys().all(plain)
+            && properties.is_none_or(|all| all.len() <= MAX_PARAMETERS && all.keys().all(of_these))
     };
-    list("anyOf").chain(list("oneOf")).all(known)
-        && (nesting > MAX_NESTING
-            || list("allOf").all(|part| alternatives_are_rules(document, part, flat, nesting + 1)))
+    ["anyOf", "oneOf"].into_iter().all(|word| {
+        let list = part.get(word).and_then(Value::as_array);
+        list.is_none_or(|list| list.len() <= MAX_PARTS && list.iter().all(known))
+    })
 }

@@ -2,6 +2,8 @@
 
 /// The most notes of one tool.
 const MAX_NOTES: usize = 32;
+/// The most bytes of a text that are looked at.
+const MAX_LOOKED_AT: usize = 32 * 1024;
 
 /// Something that a tool does in a simpler way than its operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +57,11 @@ impl Notes {
     pub(crate) fn into_vec(self) -> Vec<Note> {
         self.0
     }
+}
+
+/// As much of a text as anyone may be told of: what is longer is not even looked at.
+pub(crate) fn head(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MAX_LOOKED_AT)]
 }
 
 /// The first `most` characters; says so when there were more.

@@ -3,13 +3,20 @@
 use crate::{
     Document, Error,
     names::{self, Names},
-    note::{LeftOut, cut},
+    note::{LeftOut, Unfit, cut},
 };
 use domain::tool::Method;
 use serde_json::Value;
 
 /// The most operations that are looked through.
 const MAX_OPERATIONS: usize = 20_000;
+/// The longest path and the longest `operationId`, bytes: longer ones are nobody's, and would be looked at for every
+/// entry of a selection.
+const MAX_PATH: usize = 2048;
+const MAX_ID: usize = 256;
+/// How many tags of an operation are looked at, and how long they may be, bytes.
+const MAX_TAGS: usize = 16;
+const MAX_TAG: usize = 256;
 /// What a path may hold beside operations, and operations that a tool cannot be.
 const METHODS: [(&str, Option<Method>); 9] = [
     ("get", Some(Method::Get)),
@@ -48,7 +55,12 @@ impl<'a> Operation<'a> {
 
     pub(crate) fn tags(&self) -> impl Iterator<Item = &'a str> {
         let tags = self.value.get("tags").and_then(Value::as_array);
-        tags.into_iter().flatten().filter_map(Value::as_str)
+        let tags = tags
+            .into_iter()
+            .flatten()
+            .take(MAX_TAGS)
+            .filter_map(Value::as_str);
+        tags.filter(|tag| tag.len() <= MAX_TAG)
     }
 }
 
@@ -63,7 +75,11 @@ pub(crate) fn all<'a>(
     let mut names = Names::default();
     let (mut operations, mut unread) = (Vec::new(), Vec::new());
     for (path, item) in document.paths().filter(|(path, _)| path.starts_with('/')) {
-        let item = match document.references().resolve(item) {
+        let resolved = match document.references().resolve(item) {
+            _ if path.len() > MAX_PATH => Err(Unfit::new("path", "the path is longer than 2048 bytes")),
+            resolved => resolved,
+        };
+        let item = match resolved {
             Ok(item) => item,
             Err(unfit) => {
                 unread.push(LeftOut {
@@ -84,7 +100,7 @@ pub(crate) fn all<'a>(
             let id = value
                 .get("operationId")
                 .and_then(Value::as_str)
-                .filter(|id| !id.is_empty());
+                .filter(|id| !id.is_empty() && id.len() <= MAX_ID);
             operations.push(Operation {
                 name: names.take(&names::tool(prefix, id, word, path)),
                 id,

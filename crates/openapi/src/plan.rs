@@ -4,7 +4,7 @@ use crate::{
     Document, Error, MAX_TOOLS, SchemaCheck, Scheme, Selection,
     arguments::Request,
     body,
-    note::{LeftOut, Note, Unfit, cut},
+    note::{LeftOut, Note, Unfit, cut, head},
     operation::{self, Operation},
     parameters, security, server,
 };
@@ -241,9 +241,9 @@ fn url(base: &Url, path: &str) -> Result<String, Unfit> {
 fn description(operation: &Operation<'_>) -> String {
     let text = |field: &str| {
         let text = operation.value.get(field).and_then(Value::as_str);
-        text.map(str::trim).filter(|text| !text.is_empty())
+        text.map(|text| head(text).trim()).filter(|text| !text.is_empty())
     };
-    let summary = text("summary").or_else(|| operation.item.get("summary")?.as_str());
+    let summary = text("summary").or_else(|| operation.item.get("summary")?.as_str().map(head));
     let long = text("description").filter(|long| Some(*long) != summary);
     let said: Vec<&str> = summary.into_iter().chain(long).collect();
     let mut told = match said[..] {

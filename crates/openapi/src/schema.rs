@@ -9,7 +9,7 @@ pub(crate) use measure::fits;
 
 use crate::{
     Dialect,
-    note::{Notes, Unfit, cut},
+    note::{Notes, Unfit, cut, head},
     reference::{self, References},
 };
 use measure::Budget;
@@ -290,7 +290,7 @@ impl<'a> Renderer<'a> {
     }
 
     fn describe(&mut self, text: &str) -> Option<String> {
-        let text = text.trim();
+        let text = head(text).trim();
         if text.is_empty() {
             return None;
         }

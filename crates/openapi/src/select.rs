@@ -55,7 +55,7 @@ impl Selection {
             && any(&self.paths, &|pattern| matches(pattern, operation.path))
             && any(&self.operations, &|pattern| names(pattern, operation))
             && any(&self.tags, &|pattern| {
-                operation.tags().take(64).any(|tag| matches(pattern, tag))
+                operation.tags().any(|tag| matches(pattern, tag))
             })
     }
 

@@ -55,7 +55,7 @@ impl Default for Budget {
     fn default() -> Self {
         Self {
             values: MAX_VALUES,
-            work: 20 * MAX_VALUES,
+            work: 4 * MAX_VALUES,
             bytes: MAX_BYTES,
         }
     }
