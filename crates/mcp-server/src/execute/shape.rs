@@ -65,8 +65,11 @@ fn succeeded(execution: &Execution, limit: usize) -> Result<CallToolResult> {
             execution.result_bytes,
             resource(&execution.id)
         )));
+    } else if let Some(why) = &execution.not_selected {
+        content.push(ContentBlock::text(format!(
+            "the tool's selection was not applied: {why}"
+        )));
     }
-    content.extend(not_selected(execution));
     let mut result = CallToolResult::success(content);
     result.structured_content = Some(value);
     Ok(result)

@@ -96,6 +96,7 @@ impl Handler {
         let arguments = request.arguments.as_ref().unwrap_or(&nothing);
         rules::check(&caller.principal, &request.name, arguments)?;
         rules::fits(&tool.definition.input_schema, arguments)?;
+        let _room = self.room_to_wait()?;
         let stopping = &self.shared.shutdown;
         Ok(
             match confirmations.ask(caller, tool, request, cx, stopping).await? {

@@ -41,6 +41,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, atomic::AtomicUsize},
 };
+use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 const INSTRUCTIONS: &str = "Keep what you learn in contexts: shared working memory that survives you and that other \
@@ -62,7 +63,8 @@ pub(crate) struct Shared {
     pub(crate) tasks: Tasks,
     /// What asks a person before a destructive tool runs; without it nobody is asked.
     pub(crate) confirmations: Option<Confirmations>,
-    /// How many notification streams a tenant may have open.
+    /// How many notification streams a tenant may have open, and how many of its clients may wait for a person's word or
+    /// a task's end.
     pub(crate) max_subscriptions: usize,
     /// How many resources a client may be told of.
     pub(crate) subscriptions: settings::Subscriptions,
@@ -107,6 +109,8 @@ pub(crate) struct Handler {
     told: Mutex<Arc<Tools>>,
     /// Open notification streams.
     streams: AtomicUsize,
+    /// Room for clients that wait for a person's word or a task's end.
+    waits: Semaphore,
     subscriptions: Subscriptions,
     levels: Levels,
 }
@@ -117,6 +121,7 @@ impl Handler {
         let told = Mutex::new(shared.catalogue.tools(tenant));
         Self {
             subscriptions: Subscriptions::new(shared.subscriptions.clone()),
+            waits: Semaphore::new(shared.max_subscriptions),
             levels: Levels::default(),
             shared,
             tenant,

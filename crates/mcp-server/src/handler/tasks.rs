@@ -16,6 +16,7 @@ use rmcp::{
 };
 use serde_json::{Value, json};
 use std::time::Duration;
+use tokio::sync::SemaphorePermit;
 
 /// How many tasks a page lists.
 const PAGE: u32 = 50;
@@ -127,6 +128,7 @@ impl Handler {
     ) -> Answered<Value> {
         let caller = caller(cx)?;
         let execution = tasks::find(&caller, &self.shared.upstream, &legacy::task_id(request)?).await?;
+        let _room = self.room_to_wait()?;
         let reporter = Reporter::new(&cx.peer, cx.meta.get_progress_token());
         let execution = self.until_over(&caller, execution, &reporter).await?;
         value(&legacy::result(&execution, &self.shared.results)?)
@@ -174,6 +176,15 @@ impl Handler {
         }
         let execution = self.end_task(&id, cx).await?;
         value(&legacy::shown(&execution, &self.shared.tasks)?)
+    }
+
+    /// Room for one more client that waits for long.
+    pub(super) fn room_to_wait(&self) -> Result<SemaphorePermit<'_>> {
+        self.waits.try_acquire().map_err(|_| Error::Refused {
+            code: "too_many_waits".into(),
+            message: "as many clients of this tenant wait as may".to_owned(),
+            not_found: false,
+        })
     }
 
     /// Waits for the end, through restarts of rest-api. The client may go and ask again, here or elsewhere.
