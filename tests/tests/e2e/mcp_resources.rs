@@ -5,13 +5,15 @@
 )]
 
 use crate::{Outcome, text};
-use e2e::{Backend, Era, Json, PATIENCE, Stack, Target, mcp::Client, rest::Rest, wait_for};
+use e2e::{
+    Backend, Era, Json, PATIENCE, Stack, Target, mcp::Client, rest::Rest, stack::REST_API, wait_for,
+};
 use rmcp::model::{
-    ArgumentInfo, CompleteRequestParams, LoggingLevel, ReadResourceRequestParams, Reference, ResourceContents,
-    ServerNotification, SetLevelRequestParams, SubscribeRequestParams, SubscriptionFilter,
+    ArgumentInfo, CompleteRequestParams, LoggingLevel, ReadResourceRequestParams, Reference,
+    ResourceContents, ServerNotification, SetLevelRequestParams, SubscribeRequestParams, SubscriptionFilter,
 };
 use serde_json::json;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// All services, a tenant's key and caller, and an endpoint for tools.
 async fn world(backend: Backend) -> anyhow::Result<(Stack, String, Rest, Target)> {
@@ -25,7 +27,8 @@ async fn world(backend: Backend) -> anyhow::Result<(Stack, String, Rest, Target)
 /// A resource's text, and where in its whole it stands.
 async fn read(client: &Client, uri: &str) -> anyhow::Result<(String, Json)> {
     let read = client.read_resource(ReadResourceRequestParams::new(uri)).await?;
-    let Some(ResourceContents::TextResourceContents { text, meta, .. }) = read.contents.into_iter().next() else {
+    let Some(ResourceContents::TextResourceContents { text, meta, .. }) = read.contents.into_iter().next()
+    else {
         anyhow::bail!("{uri}: no text")
     };
     let place = meta.map(|meta| meta["devops-mcp/page"].clone());
@@ -37,7 +40,9 @@ async fn enqueue(rest: &Rest, tool: &str, arguments: &Json) -> anyhow::Result<St
     let path = format!("/api/v1/tools/{tool}/execute");
     let body = json!({ "arguments": arguments });
     let asynchronous = [("prefer", "respond-async")];
-    let queued = rest.send(http::Method::POST, &path, &asynchronous, Some(&body)).await?;
+    let queued = rest
+        .send(http::Method::POST, &path, &asynchronous, Some(&body))
+        .await?;
     Ok(text(&queued.expect(202)?, "id").to_owned())
 }
 
@@ -75,7 +80,10 @@ async fn the_pages_of_a_result_are_the_whole_of_it() -> Outcome {
             let (mut linked, mut next) = (String::new(), Some(text(result, "uri").to_owned()));
             while let Some(uri) = next {
                 let (part, place) = read(&client, &uri).await?;
-                assert!(part.len() as u64 <= page + 3 && place["total_bytes"] == size, "{place}");
+                assert!(
+                    part.len() as u64 <= page + 3 && place["total_bytes"] == size,
+                    "{place}"
+                );
                 linked.push_str(&part);
                 next = place["next"].as_str().map(str::to_owned);
             }
@@ -113,16 +121,32 @@ async fn the_pages_of_a_result_are_the_whole_of_it() -> Outcome {
 async fn clients_of_both_eras_hear_of_a_context_changed_over_rest() -> Outcome {
     for backend in Backend::available() {
         let (stack, key, rest, _target) = world(backend).await?;
-        let made = rest.post("/api/v1/contexts", &json!({"name": "watched"})).await?.expect(201)?;
-        let (id, other) = (text(&made, "id"), stack.rest(&stack.key("acme", "all").await?));
+        let made = rest
+            .post("/api/v1/contexts", &json!({"name": "watched"}))
+            .await?
+            .expect(201)?;
+        let id = text(&made, "id");
+        // Another key, and where there can be one, another replica of rest-api.
+        let replica = match backend {
+            Backend::Sqlite => None,
+            Backend::Postgres => Some(stack.replica(REST_API).await?),
+        };
+        let url = replica.as_ref().map_or_else(|| stack.http(REST_API), |(_, url)| url.clone());
+        let other = Rest::new(&url, Some(&stack.key("acme", "all").await?));
         let uri = format!("context://{id}");
-        let (old, new) = (stack.mcp(&key, Era::Legacy).await?, stack.mcp(&key, Era::Modern).await?);
+        let (old, new) = (
+            stack.mcp(&key, Era::Legacy).await?,
+            stack.mcp(&key, Era::Modern).await?,
+        );
         old.subscribe(SubscribeRequestParams::new(&uri)).await?;
         let filter = SubscriptionFilter::builder().resource_subscription(&uri).build();
         let mut stream = new.listen(filter).await?;
         let append = async || {
             let items = json!({"items": [{"role": "user", "content": "news"}]});
-            other.post(&format!("/api/v1/contexts/{id}/items"), &items).await?.expect(201)
+            other
+                .post(&format!("/api/v1/contexts/{id}/items"), &items)
+                .await?
+                .expect(201)
         };
         append().await?;
         let mut told = async || match tokio::time::timeout(PATIENCE, stream.next()).await?? {
@@ -130,6 +154,19 @@ async fn clients_of_both_eras_hear_of_a_context_changed_over_rest() -> Outcome {
             other => anyhow::bail!("{other:?}"),
         };
         assert_eq!(told().await?, uri);
+        // rest-api looks by itself, too, but only after seconds: one of many changes must have been told before.
+        let mut at_once = false;
+        for _ in 0..10 {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            append().await?;
+            let begun = Instant::now();
+            assert_eq!(told().await?, uri);
+            at_once |= begun.elapsed() < Duration::from_secs(2);
+            if at_once {
+                break;
+            }
+        }
+        assert!(at_once, "{backend:?}: changes are found, not told");
         // The session's own stream may be opened a moment after it has begun.
         wait_for("the session to hear", async || {
             append().await.ok()?;
@@ -140,9 +177,16 @@ async fn clients_of_both_eras_hear_of_a_context_changed_over_rest() -> Outcome {
         assert!(old.heard.updates().iter().all(|told| *told == uri));
 
         // What another tenant has cannot be subscribed to: it is not there.
-        let theirs = stack.mcp(&stack.tenant("globex", "all").await?, Era::Legacy).await?;
+        let theirs = stack
+            .mcp(&stack.tenant("globex", "all").await?, Era::Legacy)
+            .await?;
         let refused = theirs.subscribe(SubscribeRequestParams::new(&uri)).await;
-        assert!(refused.expect_err("not theirs").to_string().contains("no such context"));
+        assert!(
+            refused
+                .expect_err("not theirs")
+                .to_string()
+                .contains("no such context")
+        );
         for client in [old, new, theirs] {
             client.close().await;
         }
@@ -154,21 +198,29 @@ async fn clients_of_both_eras_hear_of_a_context_changed_over_rest() -> Outcome {
 async fn the_end_of_an_execution_is_told_and_its_id_is_completed() -> Outcome {
     for backend in Backend::available() {
         let (stack, key, rest, target) = world(backend).await?;
-        let tool = json!({"name": "held", "description": "Waits.", "method": "GET", "url": target.url("/held")});
+        let tool =
+            json!({"name": "held", "description": "Waits.", "method": "GET", "url": target.url("/held")});
         rest.post("/api/v1/tools", &tool).await?.expect(201)?;
         let id = enqueue(&rest, "held", &json!({})).await?;
         let uri = format!("execution://{id}");
         let client = stack.mcp(&key, Era::Modern).await?;
         let filter = SubscriptionFilter::builder().resource_subscription(&uri).build();
         let mut stream = client.listen(filter).await?;
-        wait_for("the run to arrive", async || (!target.seen().is_empty()).then_some(())).await?;
+        wait_for("the run to arrive", async || {
+            (!target.seen().is_empty()).then_some(())
+        })
+        .await?;
         target.release();
-        let status = async || -> anyhow::Result<Json> { Ok(serde_json::from_str(&read(&client, &uri).await?.0)?) };
+        let status =
+            async || -> anyhow::Result<Json> { Ok(serde_json::from_str(&read(&client, &uri).await?.0)?) };
         tokio::time::timeout(PATIENCE, async {
             // It may have been seen as queued, then as running.
             while text(&status().await?, "status") != "succeeded" {
                 let told = stream.next().await?;
-                assert!(matches!(told, Some(ServerNotification::ResourceUpdatedNotification(_))), "{told:?}");
+                assert!(
+                    matches!(told, Some(ServerNotification::ResourceUpdatedNotification(_))),
+                    "{told:?}"
+                );
             }
             anyhow::Ok(())
         })
@@ -216,15 +268,22 @@ async fn a_session_hears_of_its_calls_as_loud_as_it_wants() -> Outcome {
     })
     .await?;
     let told = client.heard.messages();
-    assert!(told.iter().all(|message| text(message, "tool") == "broken"), "{told:?}");
+    assert!(
+        told.iter().all(|message| text(message, "tool") == "broken"),
+        "{told:?}"
+    );
     assert_eq!(text(&told[0], "error"), "http_status", "{told:?}");
     assert!(!json!(told).to_string().contains("hunter2"), "{told:?}");
 
-    client.set_level(SetLevelRequestParams::new(LoggingLevel::Info)).await?;
+    client
+        .set_level(SetLevelRequestParams::new(LoggingLevel::Info))
+        .await?;
     client.call("fine", &json!({})).await?;
     wait_for("the success to be told", async || {
         let told = client.heard.messages();
-        told.iter().any(|message| text(message, "tool") == "fine").then_some(())
+        told.iter()
+            .any(|message| text(message, "tool") == "fine")
+            .then_some(())
     })
     .await?;
     client.close().await;
