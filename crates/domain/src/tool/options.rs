@@ -80,7 +80,7 @@ pub enum QueryStyle {
     Space,
     /// `a=1|2`.
     Pipe,
-    /// `a[x]=1&a[y]=2`.
+    /// `a[x]=1&a[y]=2`; a list with its places, `a[0]=1&a[1]=2`.
     DeepObject,
     /// The value as JSON text.
     Json,
@@ -93,7 +93,7 @@ pub enum BodyFormat {
     /// `application/json`.
     #[default]
     Json,
-    /// `application/x-www-form-urlencoded`; nested values as `a[b]=c`.
+    /// `application/x-www-form-urlencoded`; nested values as `a[b]=c`, lists with their places: `a[0]=c`.
     Form,
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 /// The wait after the first failure.
 const SHORTEST: Duration = Duration::from_millis(100);
 /// The longest wait.
-const LONGEST: Duration = Duration::from_secs(5);
+const LONGEST: Duration = Duration::from_secs(2);
 
 /// Waits after failures: each is twice as long as the one before, up to a bound, and spread over its upper half, so that
 /// workers that failed together don't come back together.
