@@ -16,8 +16,7 @@ use chassis::grpc::bearer;
 use domain::{Principal, Time};
 use proto::v1::{
     catalogue_server::CatalogueServer, contexts_server::ContextsServer, executions_server::ExecutionsServer,
-    identity_server::IdentityServer, maintenance_server::MaintenanceServer,
-    queue_server::QueueServer,
+    identity_server::IdentityServer, maintenance_server::MaintenanceServer, queue_server::QueueServer,
 };
 use secrecy::SecretString;
 use std::{sync::Arc, time::Duration};

@@ -87,7 +87,6 @@ impl Call {
         (status = 422, description = "The Idempotency-Key was used for another call"),
         (status = 429, description = "`queue_full` or `rate_limited`"),
         (status = 503, description = "No worker took it up")))]
-#[expect(clippy::too_many_arguments, reason = "one extractor a header")]
 async fn execute(
     State(api): State<Api>,
     Caller(caller): Caller,

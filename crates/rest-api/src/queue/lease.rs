@@ -22,7 +22,7 @@ const REMEMBERED: usize = 8_192;
 
 /// What waits to be sent.
 enum Out {
-    Run(HandedRun),
+    Run(Box<HandedRun>),
     Cancel(Held),
 }
 
@@ -110,30 +110,31 @@ impl LeaseStream {
         let hub = self.api.hub().clone();
         let (mut queued, mut cancels) = (hub.queued(), hub.cancels());
         tracing::info!(worker = self.worker, "lease stream opened");
-        loop {
+        while !stop.is_cancelled() {
             // Marked as seen before the database is asked: what is queued in between wakes the next turn.
             queued.borrow_and_update();
-            if self.room > 0 && !stop.is_cancelled() && self.hand_out().await.is_err() {
+            if self.hand_out().await.is_err() {
                 break;
             }
-            tokio::select! {
-                () = stop.cancelled() => break,
-                () = self.out.closed() => break,
-                request = requests.next() => match request {
-                    Some(Ok(request)) => self.room = self.room.saturating_add(request.room).min(MAX_ROOM),
-                    _ => break,
-                },
-                cancel = cancels.recv() => match cancel {
-                    Ok(id) => if self.pass_cancel(id).await.is_err() { break },
-                    // The worker hears of it with its next heartbeat.
-                    Err(RecvError::Lagged(_)) => {}
-                    Err(RecvError::Closed) => break,
-                },
-                _ = queued.changed() => {}
-                () = tokio::time::sleep(SWEEP) => {}
+            let told = tokio::select! {
+                () = stop.cancelled() => Err(Left),
+                () = self.out.closed() => Err(Left),
+                request = requests.next() => self.make_room(request),
+                cancel = cancels.recv() => self.pass_cancel(cancel).await,
+                _ = queued.changed() => Ok(()),
+                () = tokio::time::sleep(SWEEP) => Ok(()),
+            };
+            if told.is_err() {
+                break;
             }
         }
         tracing::info!(worker = self.worker, "lease stream closed");
+    }
+
+    fn make_room(&mut self, request: Option<Result<LeaseRequest, Status>>) -> Result<(), Left> {
+        let request = request.and_then(Result::ok).ok_or(Left)?;
+        self.room = self.room.saturating_add(request.room).min(MAX_ROOM);
+        Ok(())
     }
 
     /// Leases until nothing is due or there is no more room.
@@ -149,7 +150,7 @@ impl LeaseStream {
             for run in batch.runs {
                 self.room = self.room.saturating_sub(1);
                 self.sent.note(run.id(), run.token());
-                self.send(Out::Run(run)).await?;
+                self.send(Out::Run(Box::new(run))).await?;
             }
             if !batch.more {
                 break;
@@ -158,10 +159,15 @@ impl LeaseStream {
         Ok(())
     }
 
-    async fn pass_cancel(&self, id: ExecutionId) -> Result<(), Left> {
-        match self.sent.held(id) {
-            Some(held) => self.send(Out::Cancel(held)).await,
-            None => Ok(()),
+    async fn pass_cancel(&self, cancel: Result<ExecutionId, RecvError>) -> Result<(), Left> {
+        match cancel {
+            Ok(id) => match self.sent.held(id) {
+                Some(held) => self.send(Out::Cancel(held)).await,
+                None => Ok(()),
+            },
+            // The worker hears of it with its next heartbeat.
+            Err(RecvError::Lagged(_)) => Ok(()),
+            Err(RecvError::Closed) => Err(Left),
         }
     }
 

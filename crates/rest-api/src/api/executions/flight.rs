@@ -173,6 +173,9 @@ impl Flight {
     async fn store(&self, landing: &Landing) -> Result<Execution> {
         for attempt in 1.. {
             let stored = match landing {
+                Landing::Ended(ended) if self.handed_back(ended) => {
+                    self.api.hand_back(self.id, self.token, now()).await
+                }
                 Landing::Ended(ended) => self.api.end_attempt(self.id, self.token, ended.clone()).await,
                 Landing::Lost(why) => self.store_loss(why).await,
                 Landing::TakenOver => Err(StoreError::LeaseLost),
@@ -191,6 +194,16 @@ impl Flight {
             }
         }
         unreachable!("the loop ends by returning")
+    }
+
+    /// Whether the worker only stopped, and another may run it: that is no failure of the tool's.
+    fn handed_back(&self, ended: &Ended) -> bool {
+        let stopped = ended
+            .outcome
+            .error
+            .as_ref()
+            .is_some_and(|e| e.code == "worker_stopped");
+        stopped && (self.tool.spec.runs_twice() || !ended.departed)
     }
 
     /// What is safe runs again, whatever the tool's policy says: nobody knows that it failed.

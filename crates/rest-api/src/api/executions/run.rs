@@ -1,6 +1,6 @@
 //! A call that waits.
 
-use super::{Ask, admit::Admitted, flight::Flight};
+use super::{Ask, flight::Flight};
 use crate::{
     api::Api,
     clock::now,
@@ -10,7 +10,7 @@ use crate::{
 use domain::{
     ExecutionId, Principal, TenantId,
     execution::{Execution, ExecutionStatus},
-    tool::ToolOptions,
+    tool::{Tool, ToolOptions},
 };
 use proto::v1::{Progress, RunToolRequest};
 use std::time::Duration;
@@ -101,7 +101,7 @@ impl Api {
         };
         let made = self.0.store.create_execution(caller.tenant_id, &new).await;
         match made.or_missing("tool")? {
-            Made::New(execution) => Ok(self.take_off(execution, admitted, until, request)),
+            Made::New(execution) => Ok(self.take_off(&execution, admitted.tool, until, request)),
             Made::Before(execution) => Ok(self.attend(execution, until, admitted.tool.spec.options)),
         }
     }
@@ -110,20 +110,20 @@ impl Api {
     /// to store what became of it.
     fn take_off(
         &self,
-        execution: Execution,
-        admitted: Admitted,
+        execution: &Execution,
+        tool: Tool,
         until: Instant,
         request: RunToolRequest,
     ) -> Waiting {
         let (sender, events) = mpsc::channel(WAITING_EVENTS);
         let cancelled = CancellationToken::new();
-        let options = admitted.tool.spec.options.clone();
+        let options = tool.spec.options.clone();
         let flight = Flight {
             api: self.clone(),
             id: execution.id,
             tenant: execution.tenant_id,
             token: FIRST_TOKEN,
-            tool: admitted.tool,
+            tool,
             until,
             waiter: self.0.hub.waiter(execution.id),
             left: cancelled.clone(),
