@@ -162,3 +162,17 @@ async fn a_full_server_says_when_to_come_again() {
     assert!(answer.headers().contains_key("retry-after"));
     assert_eq!(answer.json::<Value>().await.unwrap()["code"], "too_many_sessions");
 }
+
+#[tokio::test]
+async fn the_stream_of_a_revoked_key_ends() {
+    let house = House::start().await;
+    let session = open(&house).await;
+    let stream = legacy(&house, Method::GET, &house.key, Some(&session), &json!({}));
+    let mut stream = stream.send().await.unwrap();
+    assert_eq!(stream.status(), 200);
+    house.rest.revoke(&house.key);
+    let ended = async { while let Ok(Some(_)) = stream.chunk().await {} };
+    tokio::time::timeout(crate::support::PATIENCE, ended)
+        .await
+        .expect("the stream ends");
+}
