@@ -243,11 +243,10 @@ impl<'a> Renderer<'a> {
             self.budget.make(20)?;
             told.insert("type".into(), kind);
         }
-        if let Some(text) = fields.get("description").and_then(Value::as_str) {
-            if let Some(text) = self.describe(text) {
-                self.budget.make(text.len() + 20)?;
-                told.insert("description".into(), text.into());
-            }
+        let description = fields.get("description").and_then(Value::as_str);
+        if let Some(text) = description.and_then(|text| self.describe(text)) {
+            self.budget.make(text.len() + 20)?;
+            told.insert("description".into(), text.into());
         }
         let told = self.nullable(fields, exact(Value::Object(told)));
         Ok(loose(told.schema))
@@ -278,10 +277,10 @@ impl<'a> Renderer<'a> {
             Some(kind) if kind.is_string() && *kind != "null" => *kind = json!([kind, "null"]),
             _ => {}
         }
-        if let Some(Value::Array(choices)) = schema.get_mut("enum") {
-            if !choices.contains(&Value::Null) {
-                choices.push(Value::Null);
-            }
+        if let Some(Value::Array(choices)) = schema.get_mut("enum")
+            && !choices.contains(&Value::Null)
+        {
+            choices.push(Value::Null);
         }
         Rendered {
             schema: Value::Object(schema),

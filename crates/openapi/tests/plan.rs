@@ -42,7 +42,7 @@ fn schema(tool: &PlannedTool) -> Value {
 }
 
 /// An operation of its own, in a document that is otherwise in order.
-fn with(operation: Value) -> String {
+fn with(operation: &Value) -> String {
     let server = json!([{"url": "https://h.example"}]);
     json!({"openapi": "3.1.0", "servers": server, "paths": {"/x": {"post": operation}}}).to_string()
 }
@@ -265,14 +265,14 @@ fn what_is_too_large_is_told_in_less_detail() {
             },
         )
     };
-    let made = all(&with(body(&wide(5))));
+    let made = all(&with(&body(&wide(5))));
     assert_eq!(notes(&made.tools[0]), ["nested_parts_open"]);
     let long =
         json!({"type": "object", "properties": {"a": {"type": "string", "description": "x".repeat(2000)}}});
-    assert_eq!(notes(&all(&with(body(&long))).tools[0]), ["descriptions_cut"]);
+    assert_eq!(notes(&all(&with(&body(&long))).tools[0]), ["descriptions_cut"]);
 
     let choices: Vec<String> = (0..200_000).map(|i| format!("choice {i}")).collect();
-    let made = all(&with(body(
+    let made = all(&with(&body(
         &json!({"type": "object", "properties": {"c": {"type": "string", "enum": choices}}}),
     )));
     assert_eq!(notes(&made.tools[0]), ["choices_open"]);
@@ -284,7 +284,7 @@ fn what_is_too_large_is_told_in_less_detail() {
     let many: serde_json::Map<_, _> = (0..5000)
         .map(|i| (format!("p{i}"), json!({"type": "string"})))
         .collect();
-    let made = all(&with(body(&json!({"type": "object", "properties": many}))));
+    let made = all(&with(&body(&json!({"type": "object", "properties": many}))));
     assert_eq!(made.tools[0].spec.options.places["body"], Place::WholeBody);
     assert_eq!(schema(&made.tools[0])["properties"]["body"]["type"], "object");
 }
@@ -310,7 +310,7 @@ fn references_that_double_or_lead_nowhere_cost_little() {
     });
     schemas.extend(chain);
     let mut document: Value =
-        serde_json::from_str(&with(body(&json!({"$ref": "#/components/schemas/s0"})))).unwrap();
+        serde_json::from_str(&with(&body(&json!({"$ref": "#/components/schemas/s0"})))).unwrap();
     document["components"] = json!({"schemas": schemas});
     document["paths"]["/y"] = json!({"post": body(&json!({"$ref": "#/components/schemas/c0"}))});
     document["paths"]["/z"] = json!({"post": body(&json!({"$ref": "#/none"}))});
@@ -325,7 +325,7 @@ fn references_that_double_or_lead_nowhere_cost_little() {
 
 #[test]
 fn hostile_details_are_refused_one_by_one() {
-    let post = |operation: Value| with(operation);
+    let post = |operation: Value| with(&operation);
     let parameter = |parameter: Value| post(json!({"operationId": "x", "parameters": [parameter]}));
     let servers = |url: &str| post(json!({"operationId": "x", "servers": [{"url": url}]}));
     let path = |path: &str| {
@@ -394,7 +394,7 @@ fn duplicate_and_strange_names_stay_apart() {
 #[test]
 fn a_schema_that_is_refused_is_tried_without_patterns_then_left_out() {
     let document = Document::parse(
-        with(body(
+        with(&body(
             &json!({"type": "object", "properties": {"a": {"pattern": "("}}}),
         ))
         .as_bytes(),
