@@ -189,7 +189,7 @@ async fn complete(store: &SqlStore, rows: Vec<LeasedRow>) -> Result<Vec<Leased>>
             }
         }
     }
-    // The best first, as they were chosen.
+    // The best first: the database answers in an order of its own.
     all.sort_by_key(|leased| {
         let execution = &leased.execution;
         (Reverse(execution.priority), execution.created_at, execution.id)
