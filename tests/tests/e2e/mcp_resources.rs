@@ -5,9 +5,7 @@
 )]
 
 use crate::{Outcome, text};
-use e2e::{
-    Backend, Era, Json, PATIENCE, Stack, Target, mcp::Client, rest::Rest, stack::REST_API, wait_for,
-};
+use e2e::{Backend, Era, Json, PATIENCE, Stack, Target, mcp::Client, rest::Rest, stack::REST_API, wait_for};
 use rmcp::model::{
     ArgumentInfo, CompleteRequestParams, LoggingLevel, ReadResourceRequestParams, Reference,
     ResourceContents, ServerNotification, SetLevelRequestParams, SubscribeRequestParams, SubscriptionFilter,
@@ -131,7 +129,9 @@ async fn clients_of_both_eras_hear_of_a_context_changed_over_rest() -> Outcome {
             Backend::Sqlite => None,
             Backend::Postgres => Some(stack.replica(REST_API).await?),
         };
-        let url = replica.as_ref().map_or_else(|| stack.http(REST_API), |(_, url)| url.clone());
+        let url = replica
+            .as_ref()
+            .map_or_else(|| stack.http(REST_API), |(_, url)| url.clone());
         let other = Rest::new(&url, Some(&stack.key("acme", "all").await?));
         let uri = format!("context://{id}");
         let (old, new) = (
