@@ -143,6 +143,28 @@ async fn a_client_that_leaves_before_it_knows_of_its_task_has_cancelled() {
     .await;
 }
 
+#[tokio::test]
+async fn progress_is_told_while_a_call_is_no_task_yet() {
+    let house = house(Duration::from_secs(60)).await;
+    let mut params = slow();
+    params["_meta"] = json!({"progressToken": 5, "io.modelcontextprotocol/clientCapabilities": tasks()});
+    let request = house.post(&house.url, &house.key, "tools/call", params).send();
+    let answered = tokio::spawn(async { request.await.unwrap().text().await.unwrap() });
+    eventually("the run is queued", || !house.rest.all_executions().is_empty()).await;
+    let id = house.rest.all_executions()[0].id.clone();
+    house
+        .rest
+        .change(&id, |execution| execution.progress = Some("half".into()));
+    house.rest.finish(&id, &json!({"done": true}));
+    let stream = answered.await.unwrap();
+    let told = stream.find("notifications/progress").unwrap();
+    assert!(stream[told..].contains("half"), "{stream}");
+    assert_eq!(
+        answer(&stream)["result"]["structuredContent"],
+        json!({"done": true})
+    );
+}
+
 /// A client of 2025-11-25 that does tasks, which the SDK's does not.
 struct Old<'a> {
     house: &'a House,
