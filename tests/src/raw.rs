@@ -28,11 +28,17 @@ impl Raw {
     /// A POST with the headers that every client sends.
     pub fn post(&self) -> reqwest::RequestBuilder {
         let accept = "application/json, text/event-stream";
-        let request = self
-            .client
-            .post(&self.url)
+        self.authorized(self.client.post(&self.url))
             .header("accept", accept)
-            .header("content-type", "application/json");
+            .header("content-type", "application/json")
+    }
+
+    /// A DELETE: what ends a session.
+    pub fn delete(&self) -> reqwest::RequestBuilder {
+        self.authorized(self.client.delete(&self.url))
+    }
+
+    fn authorized(&self, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
         match &self.key {
             Some(key) => request.bearer_auth(key),
             None => request,

@@ -4,7 +4,7 @@
 //! server can do; but the more it does, the more requests share a wake-up and a system call. What a request costs can
 //! only be compared at one rate.
 
-use crate::{procfs, subjects::Subject};
+use crate::{procfs, subject::Subject};
 use anyhow::{Context, bail, ensure};
 use std::{
     net::SocketAddr,
@@ -69,6 +69,30 @@ pub(crate) async fn measure(subject: &Subject, turn: Duration, rate: f64) -> any
     })
 }
 
+/// Drives `subject` as fast as it can for a while.
+pub(crate) async fn flat_out(subject: &Subject, time: Duration) -> anyhow::Result<Phase> {
+    drive(subject, time, Duration::ZERO).await
+}
+
+/// Asks so many times in all, rounded up to the same number for each connection, as fast as it can; how long each
+/// answer took, the shortest first.
+pub(crate) async fn batch(subject: &Subject, count: usize) -> anyhow::Result<Vec<Duration>> {
+    let limit = count.div_ceil(subject.requests.len());
+    let mut connections = JoinSet::new();
+    for request in &subject.requests {
+        let (request, stop) = (request.clone(), Arc::default());
+        let pace = (Instant::now(), Duration::ZERO);
+        connections.spawn(ask(subject.address, request, stop, pace, limit));
+    }
+    let mut latencies = Vec::new();
+    while let Some(answers) = connections.join_next().await {
+        let answers = answers?.with_context(|| subject.name.clone())?;
+        latencies.extend(answers.into_iter().map(|(_, took)| took));
+    }
+    latencies.sort_unstable();
+    Ok(latencies)
+}
+
 /// Each connection asks again after `every`, or once it is answered when that is later.
 async fn drive(subject: &Subject, time: Duration, every: Duration) -> anyhow::Result<Phase> {
     let stop = Arc::new(AtomicBool::new(false));
@@ -81,6 +105,7 @@ async fn drive(subject: &Subject, time: Duration, every: Duration) -> anyhow::Re
             request.clone(),
             stop.clone(),
             (first, every),
+            usize::MAX,
         ));
     }
     sleep(WARM_UP).await;
@@ -93,7 +118,7 @@ async fn drive(subject: &Subject, time: Duration, every: Duration) -> anyhow::Re
 
     let mut latencies = Vec::new();
     while let Some(answers) = connections.join_next().await {
-        let answers = answers?.with_context(|| subject.name())?;
+        let answers = answers?.with_context(|| subject.name.clone())?;
         latencies.extend(
             answers
                 .iter()
@@ -104,15 +129,14 @@ async fn drive(subject: &Subject, time: Duration, every: Duration) -> anyhow::Re
     ensure!(
         !latencies.is_empty(),
         "{} answered nothing within {time:?}",
-        subject.name()
+        subject.name
     );
     latencies.sort_unstable();
-    let at = |share: f64| latencies[((latencies.len() - 1) as f64 * share) as usize];
     let count = latencies.len() as f64;
     Ok(Phase {
         rate: count / (end - begin).as_secs_f64(),
-        p50: at(0.5),
-        p99: at(0.99),
+        p50: quantile(&latencies, 0.5),
+        p99: quantile(&latencies, 0.99),
         cpu: before
             .iter()
             .zip(&after)
@@ -121,8 +145,15 @@ async fn drive(subject: &Subject, time: Duration, every: Duration) -> anyhow::Re
     })
 }
 
+/// What this share of `sorted` does not exceed; zero of nothing.
+pub(crate) fn quantile(sorted: &[Duration], share: f64) -> Duration {
+    let last = sorted.len().saturating_sub(1) as f64;
+    sorted.get((last * share) as usize).copied().unwrap_or_default()
+}
+
 impl Subject {
-    fn cpu(&self) -> anyhow::Result<Vec<f64>> {
+    /// CPU seconds that each of its processes has taken so far.
+    pub(crate) fn cpu(&self) -> anyhow::Result<Vec<f64>> {
         self.processes
             .iter()
             .map(|pid| procfs::cpu_seconds(*pid))
@@ -130,17 +161,19 @@ impl Subject {
     }
 }
 
-/// Asks the same again and again on one connection; when each answer was there, and how long it took.
+/// Asks the same again and again on one connection, at most `limit` times; when each answer was there, and how long it
+/// took.
 async fn ask(
     address: SocketAddr,
     request: Arc<[u8]>,
     stop: Arc<AtomicBool>,
     (mut due, every): (Instant, Duration),
+    limit: usize,
 ) -> anyhow::Result<Vec<(Instant, Duration)>> {
     let mut stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     let (mut answers, mut buffer) = (Vec::with_capacity(1 << 14), Vec::with_capacity(16 << 10));
-    while !stop.load(Ordering::Relaxed) {
+    while !stop.load(Ordering::Relaxed) && answers.len() < limit {
         if !every.is_zero() {
             sleep_until(due).await;
             due += every;
@@ -165,7 +198,7 @@ fn is_whole(response: &[u8]) -> anyhow::Result<bool> {
     let (head, body) = (&response[..end], &response[end + 4..]);
     let head = std::str::from_utf8(head).context("the head is no text")?;
     ensure!(
-        head.starts_with("HTTP/1.1 200"),
+        head.starts_with("HTTP/1.1 20"),
         "{}",
         String::from_utf8_lossy(response)
     );

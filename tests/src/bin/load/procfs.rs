@@ -38,3 +38,13 @@ pub(crate) fn memory(pid: u32) -> anyhow::Result<Memory> {
         anonymous: bytes("RssAnon:")?,
     })
 }
+
+/// How many files, sockets among them, a process has open.
+pub(crate) fn open_files(pid: u32) -> anyhow::Result<usize> {
+    Ok(fs::read_dir(format!("/proc/{pid}/fd"))?.count())
+}
+
+/// How many threads a process has.
+pub(crate) fn threads(pid: u32) -> anyhow::Result<usize> {
+    Ok(fs::read_dir(format!("/proc/{pid}/task"))?.count())
+}

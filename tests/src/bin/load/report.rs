@@ -8,7 +8,8 @@ use crate::{
 };
 use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
-const MEGABYTE: f64 = 1024.0 * 1024.0;
+/// Bytes.
+pub(crate) const MEGABYTE: f64 = 1024.0 * 1024.0;
 
 /// All turns.
 #[derive(Default)]
@@ -34,7 +35,8 @@ impl Results {
     }
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+/// The median; there must be a value.
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     if values.len().is_multiple_of(2) {
@@ -149,13 +151,14 @@ impl Footprint {
     }
 }
 
-fn millis(time: Duration) -> f64 {
+/// Milliseconds.
+pub(crate) fn millis(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
 /// One line for each aim.
 pub(crate) fn aims(results: &Results, footprints: &[Footprint]) -> String {
-    let mut out = String::from("Aims, by CPU at the same rate\n");
+    let mut out = String::new();
     let mut aim = |what: String, measured: f64, limit: f64, unit: &str| {
         let by = (measured / limit - 1.0).abs() * 100.0;
         let (verdict, side) = if measured <= limit {
@@ -172,7 +175,7 @@ pub(crate) fn aims(results: &Results, footprints: &[Footprint]) -> String {
         for (variant, limit) in [(Variant::Unsampled, 1.10), (Variant::Sampled, 1.5)] {
             let ratio = results.ratio(workload, variant, Variant::Off, together);
             aim(
-                format!("{}: {}, of telemetry off", workload.name(), variant.name()),
+                format!("CPU of {}: {}, of telemetry off", workload.name(), variant.name()),
                 ratio,
                 limit,
                 " ×",
@@ -185,7 +188,7 @@ pub(crate) fn aims(results: &Results, footprints: &[Footprint]) -> String {
             let calling = results.ratio(workload, variant, Variant::BareCall, own);
             aim(
                 format!(
-                    "{}: mcp-server, {}, of bare rmcp (with the RPC that it makes: {calling:.2} ×)",
+                    "CPU of {}: mcp-server, {}, of bare rmcp (with the RPC that it makes: {calling:.2} ×)",
                     workload.name(),
                     variant.name()
                 ),

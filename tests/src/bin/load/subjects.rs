@@ -1,20 +1,22 @@
-//! What is measured: servers, and the requests they are driven with.
+//! What is measured with contexts: servers, and the requests they are driven with.
 
-use crate::swallow::Swallow;
-use anyhow::{Context, ensure};
+use crate::{
+    subject::{self, Subject},
+    swallow::Swallow,
+};
+use anyhow::Context;
 use e2e::{
     Backend, Era, Json, Stack,
     process::{Process, free_port},
     raw::{self, Raw},
-    rest::Answer,
     stack::{MCP_SERVER, REST_API, WORKER},
 };
 use http::Method;
 use prost::Message;
 use proto::v1::{ListItemsRequest, contexts_client::ContextsClient};
-use reqwest::{Request, RequestBuilder};
+use reqwest::RequestBuilder;
 use serde_json::json;
-use std::{collections::BTreeMap, fs, net::SocketAddr, path::Path, sync::Arc};
+use std::{collections::BTreeMap, fs, path::Path};
 
 /// What is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -101,27 +103,6 @@ impl Variant {
             Self::Unsampled => &[("MONITORING__TRACING__SAMPLE_RATIO", "0")],
             Self::Sampled => &[("MONITORING__TRACING__SAMPLE_RATIO", "1")],
         }
-    }
-}
-
-/// One server and what to drive it with.
-pub(crate) struct Subject {
-    workload: Workload,
-    variant: Variant,
-    /// Where it listens.
-    pub(crate) address: SocketAddr,
-    /// One request for each connection, as it goes over the wire.
-    pub(crate) requests: Vec<Arc<[u8]>>,
-    /// The processes that take part, in the order of [`Workload::services`].
-    pub(crate) processes: Vec<u32>,
-    /// The size of the answer's body, bytes.
-    pub(crate) answer: usize,
-}
-
-impl Subject {
-    /// What to call it.
-    pub(crate) fn name(&self) -> String {
-        format!("{}, {}", self.workload.name(), self.variant.name())
     }
 }
 
@@ -304,7 +285,7 @@ async fn context(stack: &Stack, key: &str) -> anyhow::Result<String> {
     Ok(made["id"].as_str().context("a context without an id")?.to_owned())
 }
 
-/// The same request for each connection, as it goes over the wire.
+/// The same request for each connection.
 async fn requests(
     workload: Workload,
     rest: &RequestBuilder,
@@ -312,110 +293,31 @@ async fn requests(
     context: &str,
     count: usize,
 ) -> anyhow::Result<Vec<RequestBuilder>> {
-    let mut requests = Vec::new();
-    for _ in 0..count {
-        requests.push(match workload {
-            Workload::Rest => rest.try_clone().context("a request without a body")?,
-            Workload::Modern => mcp.modern("tools/call", call(context)),
-            Workload::Legacy => in_session(mcp, context).await?,
-        });
+    match workload {
+        Workload::Rest => subject::repeated(rest, count),
+        Workload::Modern => subject::calls(mcp, Era::Modern, &call(context), count).await,
+        Workload::Legacy => subject::calls(mcp, Era::Legacy, &call(context), count).await,
     }
-    Ok(requests)
 }
 
 fn call(context: &str) -> Json {
     json!({"name": "context_get", "arguments": {"id": context}})
 }
 
-/// Opens a session, and gives a call within it.
-async fn in_session(mcp: &Raw, context: &str) -> anyhow::Result<RequestBuilder> {
-    let version = Era::Legacy.version();
-    let client = json!({"name": "load", "version": "0"});
-    let hello = json!({"protocolVersion": version, "capabilities": {}, "clientInfo": client});
-    let hello = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": hello});
-    let answer = Answer::read(mcp.post().json(&hello).send().await?).await?;
-    let session = answer.header("mcp-session-id").to_owned();
-    ensure!(
-        !session.is_empty(),
-        "no session: {} {}",
-        answer.status,
-        answer.text
-    );
-    let within = || {
-        mcp.post()
-            .header("mcp-session-id", &session)
-            .header("mcp-protocol-version", version)
-    };
-    let ready = json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
-    within().json(&ready).send().await?.error_for_status()?;
-    Ok(within().json(&json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call(context)})))
-}
-
-/// Asks once, to see that the answer is one, then keeps the requests as bytes.
 async fn subject(
     workload: Workload,
     variant: Variant,
     requests: Vec<RequestBuilder>,
     processes: Vec<u32>,
 ) -> anyhow::Result<Subject> {
-    let first = requests.first().context("at least one connection")?;
-    let answer = Answer::read(first.try_clone().context("a body in memory")?.send().await?).await?;
-    let answered = match workload {
-        Workload::Rest => answer.expect(200)?["name"].is_string(),
-        _ => raw::response(&answer)?["result"]["structuredContent"]["context"]["name"].is_string(),
-    };
-    ensure!(
-        answered,
-        "{}, {}: {}",
-        workload.name(),
-        variant.name(),
-        answer.text
-    );
-    let requests = requests
-        .into_iter()
-        .map(|request| Ok(request.build()?))
-        .collect::<anyhow::Result<Vec<_>>>()?;
-    let address = *requests[0]
-        .url()
-        .socket_addrs(|| None)?
-        .first()
-        .context("an address")?;
-    let requests = requests.iter().map(wire).collect();
-    Ok(Subject {
-        workload,
-        variant,
-        address,
-        requests,
-        processes,
-        answer: answer.text.len(),
+    let name = format!("{}, {}", workload.name(), variant.name());
+    Subject::new(name, requests, processes, |answer| {
+        Ok(match workload {
+            Workload::Rest => answer.expect(200)?["name"].is_string(),
+            _ => raw::response(answer)?["result"]["structuredContent"]["context"]["name"].is_string(),
+        })
     })
-}
-
-/// A request as HTTP/1.1 writes it.
-fn wire(request: &Request) -> Arc<[u8]> {
-    let (url, body) = (
-        request.url(),
-        request
-            .body()
-            .and_then(|body| body.as_bytes())
-            .unwrap_or_default(),
-    );
-    let line = format!(
-        "{} {} HTTP/1.1\r\nhost: {}\r\n",
-        request.method(),
-        url.path(),
-        url.authority()
-    );
-    let mut bytes = line.into_bytes();
-    for (name, value) in request.headers() {
-        bytes.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
-    }
-    if !body.is_empty() {
-        bytes.extend(format!("content-length: {}\r\n", body.len()).into_bytes());
-    }
-    bytes.extend(b"\r\n");
-    bytes.extend(body);
-    bytes.into()
+    .await
 }
 
 /// What rest-api answers mcp-server when context_get is called.
