@@ -360,6 +360,11 @@ impl ForTests {
         self.keep(postgres(&self.dir.join("postgres"), "test", false))
     }
 
+    /// Starts PostgreSQL as it would run in production, for measurements, and gives its URL.
+    pub(crate) fn durable_postgres(&mut self) -> anyhow::Result<String> {
+        self.keep(postgres(&self.dir.join("postgres"), "test", true))
+    }
+
     /// Starts Redis and gives its URL.
     pub(crate) fn redis(&mut self) -> anyhow::Result<String> {
         self.keep(redis(&self.dir.join("redis")))
