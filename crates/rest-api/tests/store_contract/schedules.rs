@@ -115,7 +115,7 @@ pub(crate) async fn a_due_schedule_has_its_turn_once(f: Fixture) {
             .await
             .unwrap()
     };
-    assert_eq!(claim(10).await, [due.clone()]);
+    assert_eq!(claim(10).await, std::slice::from_ref(&due));
     assert_eq!(claim(10).await, [], "it is claimed");
 
     let (ran, execution) = (after(-10), ExecutionId::new());
@@ -134,8 +134,8 @@ pub(crate) async fn a_due_schedule_has_its_turn_once(f: Fixture) {
 
     // Its next turn is due at once. Who claims it is lost: another takes it up when the claim has run out.
     let lost = f.store.claim_due_schedules(now(), after(-1), 10).await.unwrap();
-    assert_eq!(lost, [after_it.clone()]);
-    assert_eq!(claim(10).await, [after_it.clone()]);
+    assert_eq!(lost, std::slice::from_ref(&after_it));
+    assert_eq!(claim(10).await, std::slice::from_ref(&after_it));
     let disabled = Turn {
         disabled_reason: Some("key_revoked"),
         ..turn(&after_it, None)
