@@ -134,6 +134,34 @@ impl Deed {
     }
 
     async fn act(self, world: &World) -> anyhow::Result<()> {
+        match self.kind {
+            Kind::Create | Kind::Append | Kind::Read | Kind::Search | Kind::Delete | Kind::List => {
+                self.keep(world).await
+            }
+            Kind::Wait | Kind::Queue | Kind::Retry | Kind::Replay | Kind::Approve | Kind::Cancel => {
+                self.run(world).await
+            }
+            Kind::Contexts => self.contexts(world).await,
+            Kind::Tool => {
+                let called = world.client(self.era).structured("works", &json!({})).await?;
+                ensure!(called["body"]["done"] == true, "{called}");
+                Ok(())
+            }
+            Kind::Task => self.task(world, 500, "completed").await,
+            Kind::CancelTask => self.task(world, 60_000, "cancelled").await,
+            Kind::Subscribe => self.subscribe(world).await,
+            Kind::Connect => {
+                let client = world.connect(self.era).await?;
+                ensure!(!client.list_all_tools().await?.is_empty());
+                client.close().await;
+                Ok(())
+            }
+            Kind::Reject => self.reject(world).await,
+        }
+    }
+
+    /// What is done with contexts over REST, and with lists.
+    async fn keep(self, world: &World) -> anyhow::Result<()> {
         let rest = &world.rest;
         match self.kind {
             Kind::Create => {
@@ -159,7 +187,7 @@ impl Deed {
                 ensure!(found.expect(200)?["items"].is_array());
             }
             Kind::Delete => delete(world).await?,
-            Kind::List => {
+            _ => {
                 for path in [
                     "executions?limit=20",
                     "executions?status=failed&limit=5",
@@ -168,6 +196,14 @@ impl Deed {
                     rest.get(&format!("/api/v1/{path}")).await?.expect(200)?;
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// A call of a tool over REST.
+    async fn run(self, world: &World) -> anyhow::Result<()> {
+        let rest = &world.rest;
+        match self.kind {
             Kind::Wait => {
                 let ran = execute(rest, "works", &[], &json!({})).await?.expect(200)?;
                 ensure!(ran["status"] == "succeeded", "{ran}");
@@ -183,27 +219,13 @@ impl Deed {
             }
             Kind::Replay => replay(world).await?,
             Kind::Approve => self.approve(world).await?,
-            Kind::Cancel => {
+            _ => {
                 let id = queued(rest, "slow", &json!({"ms": 60_000})).await?;
                 let path = format!("/api/v1/executions/{id}/cancel");
                 let answer = rest.post(&path, &json!({})).await?;
                 ensure!(answer.status.is_success(), "{}", answer.text);
                 world.ended(&id, "cancelled").await?;
             }
-            Kind::Contexts => self.contexts(world).await?,
-            Kind::Tool => {
-                let called = world.client(self.era).structured("works", &json!({})).await?;
-                ensure!(called["body"]["done"] == true, "{called}");
-            }
-            Kind::Task => self.task(world, 500, "completed").await?,
-            Kind::CancelTask => self.task(world, 60_000, "cancelled").await?,
-            Kind::Subscribe => self.subscribe(world).await?,
-            Kind::Connect => {
-                let client = world.connect(self.era).await?;
-                ensure!(!client.list_all_tools().await?.is_empty());
-                client.close().await;
-            }
-            Kind::Reject => self.reject(world).await?,
         }
         Ok(())
     }
