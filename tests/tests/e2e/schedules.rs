@@ -123,24 +123,44 @@ async fn a_schedule_is_made_shown_changed_and_deleted() -> Outcome {
     Ok(())
 }
 
-/// Puts a schedule's next turn three days back.
-async fn put_back(stack: &Stack, name: &str) -> Outcome {
+/// Runs a statement on the stack's database; says how many rows it touched.
+async fn sql(stack: &Stack, statement: String) -> anyhow::Result<u64> {
     let process = stack.process(REST_API);
     let url = process.variable("DEVOPS_MCP__DATABASE__URL").unwrap_or_default();
-    let micros: i64 = 3 * 24 * 3600 * 1_000_000;
-    let statement =
-        format!("UPDATE schedules SET next_run_at = next_run_at - {micros} WHERE name = '{name}'");
     let statement = sqlx::AssertSqlSafe(statement);
     if url.starts_with("sqlite") {
         let mut database = SqliteConnection::connect(url).await?;
-        database.execute(statement).await?;
+        let done = database.execute(statement).await?;
         database.close().await?;
+        Ok(done.rows_affected())
     } else {
         let mut database = PgConnection::connect(url).await?;
-        database.execute(statement).await?;
+        let done = database.execute(statement).await?;
         database.close().await?;
+        Ok(done.rows_affected())
     }
+}
+
+/// Puts a schedule's next turn three days back.
+async fn put_back(stack: &Stack, name: &str) -> Outcome {
+    let micros: i64 = 3 * 24 * 3600 * 1_000_000;
+    let statement =
+        format!("UPDATE schedules SET next_run_at = next_run_at - {micros} WHERE name = '{name}'");
+    anyhow::ensure!(sql(stack, statement).await? == 1, "no schedule {name}");
     Ok(())
+}
+
+/// Waits until nothing is due of a schedule and nobody works on it.
+async fn turn_over(stack: &Stack, name: &str) -> Outcome {
+    wait_for("the turn's end", async || {
+        let now = std::time::UNIX_EPOCH.elapsed().ok()?.as_micros();
+        let touch = format!(
+            "UPDATE schedules SET name = name
+             WHERE name = '{name}' AND claimed_until IS NULL AND next_run_at > {now}"
+        );
+        (sql(stack, touch).await.ok()? == 1).then_some(())
+    })
+    .await
 }
 
 #[tokio::test]
@@ -162,10 +182,12 @@ async fn missed_runs_are_made_up_for_and_each_time_runs_once() -> Outcome {
             .await?
             .expect(201)?;
         let timer = rest.with_key(Some(text(&made, "secret")));
+        // Half a day away from now, so that none is due by itself.
+        let hour = (std::time::UNIX_EPOCH.elapsed()?.as_secs() / 3600 + 12) % 24;
         let mut paths = Vec::new();
         for (policy, runs) in [("run_all", 3), ("run_once", 1), ("skip", 0)] {
             let ask = json!({
-                "name": policy, "tool": "echo", "arguments": {"n": runs}, "cron": "0 3 * * *", "missed_runs": policy,
+                "name": policy, "tool": "echo", "arguments": {"n": runs}, "cron": format!("0 {hour} * * *"), "missed_runs": policy,
             });
             let schedule = timer.post("/api/v1/schedules", &ask).await?.expect(201)?;
             paths.push((
@@ -185,11 +207,9 @@ async fn missed_runs_are_made_up_for_and_each_time_runs_once() -> Outcome {
                 (listed["items"].as_array()?.len() == *runs).then_some(())
             })
             .await?;
-            let after = wait_for("the turn's end", async || {
-                let after = timer.get(path).await.ok()?.json();
-                (*runs == 0 || after["last_run_at"].is_string()).then_some(after)
-            })
-            .await?;
+            turn_over(&stack, text(before, "name")).await?;
+            let after = timer.get(path).await?.expect(200)?;
+            assert_eq!(after["last_run_at"].is_string(), *runs > 0, "{after}");
             assert_eq!(after["next_runs"], before["next_runs"], "{backend:?}");
             assert_eq!(after["version"], 1);
         }
@@ -210,6 +230,17 @@ async fn missed_runs_are_made_up_for_and_each_time_runs_once() -> Outcome {
             )
             .await?;
         assert_eq!(target.seen().len(), 4, "{backend:?}");
+
+        // A replica that was lost before it could end the turn: the same times come up again, and have their runs.
+        put_back(&stack, "run_all").await?;
+        turn_over(&stack, "run_all").await?;
+        let of = format!("/api/v1/executions?schedule={}", text(&paths[0].2, "id"));
+        let listed = rest.get(&of).await?.expect(200)?;
+        assert_eq!(
+            listed["items"].as_array().map(Vec::len),
+            Some(3),
+            "{backend:?}: {listed}"
+        );
 
         // The key goes, its schedules end; a rotated key's go over to its successor.
         let key = format!("/api/v1/keys/{}", text(&made, "id"));
