@@ -1,7 +1,7 @@
 //! From an OpenAPI document (3.0 or 3.1, JSON or YAML) to tools: one for each operation that was chosen.
 //!
-//! Documents are strangers' input. What reading one may cost is bounded ([`read`]), nothing outside of the document is
-//! ever looked at, and what a tool cannot express is left out or made simpler, each time with a reason
+//! Documents are strangers' input. What reading one may cost is bounded ([`MAX_VALUES`]), nothing outside of the document
+//! is ever looked at, and what a tool cannot express is left out or made simpler, each time with a reason
 //! ([`Plan::left_out`], [`PlannedTool::notes`]).
 //!
 //! No I/O: no tokio, tonic, axum, sqlx or reqwest may enter here; `cargo xtask check` holds that.
