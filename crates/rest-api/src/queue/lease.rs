@@ -8,7 +8,10 @@ use crate::{
 use domain::ExecutionId;
 use futures_util::{Stream, StreamExt as _};
 use proto::v1::{Held, LeaseEvent, LeaseRequest, lease_event::Event};
-use std::collections::{HashMap, VecDeque};
+use std::{
+    collections::{HashMap, VecDeque},
+    convert::Infallible,
+};
 use tokio::sync::{broadcast::error::RecvError, mpsc};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -96,7 +99,10 @@ impl LeaseStream {
         api.tasks()
             .spawn_graceful("lease-stream", move |_stop| async move {
                 metrics::LEASE_STREAMS.add(1.0, []);
-                stream.serve(requests, &stop).await;
+                let worker = stream.worker.clone();
+                tracing::info!(worker, "lease stream opened");
+                let Err(Left) = stream.serve(requests, &stop).await;
+                tracing::info!(worker, "lease stream closed");
                 metrics::LEASE_STREAMS.sub(1.0, []);
             });
         tokio_stream::wrappers::ReceiverStream::new(events).map(Out::message)
@@ -106,29 +112,23 @@ impl LeaseStream {
         mut self,
         mut requests: impl Stream<Item = Result<LeaseRequest, Status>> + Send + Unpin,
         stop: &CancellationToken,
-    ) {
+    ) -> Result<Infallible, Left> {
         let hub = self.api.hub().clone();
         let (mut queued, mut cancels) = (hub.queued(), hub.cancels());
-        tracing::info!(worker = self.worker, "lease stream opened");
-        while !stop.is_cancelled() {
+        loop {
             // Marked as seen before the database is asked: what is queued in between wakes the next turn.
             queued.borrow_and_update();
-            if self.hand_out().await.is_err() {
-                break;
-            }
-            let told = tokio::select! {
-                () = stop.cancelled() => Err(Left),
-                () = self.out.closed() => Err(Left),
-                request = requests.next() => self.make_room(request),
-                cancel = cancels.recv() => self.pass_cancel(cancel).await,
-                _ = queued.changed() => Ok(()),
-                () = tokio::time::sleep(SWEEP) => Ok(()),
-            };
-            if told.is_err() {
-                break;
+            self.hand_out(stop).await?;
+            // Never in the middle of a lease: what the database has given must be sent, or handed back.
+            tokio::select! {
+                () = stop.cancelled() => return Err(Left),
+                () = self.out.closed() => return Err(Left),
+                request = requests.next() => self.make_room(request)?,
+                cancel = cancels.recv() => self.pass_cancel(cancel).await?,
+                _ = queued.changed() => {}
+                () = tokio::time::sleep(SWEEP) => {}
             }
         }
-        tracing::info!(worker = self.worker, "lease stream closed");
     }
 
     fn make_room(&mut self, request: Option<Result<LeaseRequest, Status>>) -> Result<(), Left> {
@@ -138,8 +138,8 @@ impl LeaseStream {
     }
 
     /// Leases until nothing is due or there is no more room.
-    async fn hand_out(&mut self) -> Result<(), Left> {
-        while self.room > 0 {
+    async fn hand_out(&mut self, stop: &CancellationToken) -> Result<(), Left> {
+        while self.room > 0 && !stop.is_cancelled() {
             let batch = match self.api.lease(&self.worker, self.room).await {
                 Ok(batch) => batch,
                 Err(error) => {
@@ -176,7 +176,7 @@ impl LeaseStream {
     }
 }
 
-/// The worker has left.
+/// The worker has left, or the service stops.
 struct Left;
 
 #[cfg(test)]

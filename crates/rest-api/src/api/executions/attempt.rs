@@ -4,13 +4,13 @@ use super::ended;
 use crate::{
     api::Api,
     clock::now,
-    error::Result,
+    error::{Found, Result},
     metrics,
     queue::report::{Ended, Next, Standing, decide},
     store::{End, HeldLease, LeaseAsk, Leased, Renewed},
 };
 use domain::{
-    ExecutionId, Time,
+    ExecutionId, TenantId, Time,
     execution::{Execution, ExecutionError, ExecutionStatus, Outcome, digest},
 };
 use proto::{
@@ -193,7 +193,22 @@ impl Api {
         run_at: Time,
     ) -> crate::store::Result<Execution> {
         let end = End::HandBack { run_at };
-        self.0.store.end_attempt(id, token, end).await
+        let execution = self.0.store.end_attempt(id, token, end).await?;
+        if execution.status.is_final() {
+            // It was to be cancelled meanwhile.
+            count(&execution);
+        }
+        Ok(execution)
+    }
+
+    /// Cancels an execution that was not over yet, as far as is known.
+    pub(super) async fn cancel(&self, tenant: TenantId, id: ExecutionId) -> Result<Execution> {
+        let cancelled = self.0.store.cancel_execution(tenant, id).await;
+        let cancelled = cancelled.or_missing("execution")?;
+        if cancelled.status.is_final() {
+            count(&cancelled);
+        }
+        Ok(cancelled)
     }
 
     /// Queues another attempt.

@@ -27,11 +27,11 @@ impl Api {
         if !awaits {
             caller.require(Scope::ToolsExecute)?;
         }
-        let cancelled = self.0.store.cancel_execution(caller.tenant_id, id).await;
-        let cancelled = cancelled.or_missing("execution")?;
-        if !execution.status.is_final() {
-            tracing::info!(execution_id = %id, tool = cancelled.tool, by = %caller.key_id, "execution cancelled");
+        if execution.status.is_final() {
+            return Ok(execution);
         }
+        let cancelled = self.cancel(caller.tenant_id, id).await?;
+        tracing::info!(execution_id = %id, tool = cancelled.tool, by = %caller.key_id, "execution cancelled");
         Ok(cancelled)
     }
 

@@ -224,10 +224,7 @@ impl Flight {
     async fn wait(&self) -> Result<Execution> {
         tokio::select! {
             end = self.api.wait_for_end(self.tenant, self.id, self.until) => end,
-            () = self.left.cancelled() => {
-                let cancelled = self.api.0.store.cancel_execution(self.tenant, self.id).await;
-                cancelled.or_missing("execution")
-            }
+            () = self.left.cancelled() => self.api.cancel(self.tenant, self.id).await,
         }
     }
 }
