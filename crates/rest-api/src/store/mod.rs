@@ -16,8 +16,8 @@ mod text;
 
 pub use error::StoreError;
 pub use queue::{
-    End, FIRST_TOKEN, HeldLease, LeaseAsk, Leased, MAX_LEASED, MAX_LOST, NewExecution, QueueState, QueueStore, Reaped,
-    Renewed, Signal, Start,
+    End, FIRST_TOKEN, HeldLease, LeaseAsk, Leased, MAX_LEASED, MAX_LOST, NewExecution, QueueState,
+    QueueStore, Reaped, Renewed, Signal, Start,
 };
 pub use schedules::ScheduleStore;
 pub use settings::DatabaseSettings;
