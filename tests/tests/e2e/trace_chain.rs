@@ -7,6 +7,7 @@ use e2e::{
     sink::{Span, tree},
     stack::{MCP_SERVER, REST_API, WORKER},
     trace::Trace,
+    wait_for,
 };
 use http::Method;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
@@ -324,5 +325,57 @@ async fn an_ill_formed_request_id_is_replaced_and_no_stranger_forces_a_trace() -
         "an unauthenticated client forced a trace"
     );
     assert_eq!(of(&own), none, "an unsampled request made spans");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_execution_picked_up_later_links_to_the_trace_that_asked_for_it() -> Outcome {
+    let (sink, target) = (Sink::start().await?, Target::start().await?);
+    let stack = Stack::builder(Backend::Sqlite)
+        .services(&[REST_API, WORKER])
+        .sink(&sink)
+        .allow_private()
+        .start()
+        .await?;
+    let rest = stack.rest(&stack.tenant("acme", "all").await?);
+    let tool = json!({"name": "later", "description": "d", "url": target.url("/echo/later")});
+    rest.post("/api/v1/tools", &tool).await?.expect(201)?;
+    let trace = Trace::start();
+    let parent = trace.traceparent();
+    let headers = [("traceparent", parent.as_str()), ("prefer", "respond-async")];
+    let asked = rest
+        .send(
+            Method::POST,
+            "/api/v1/tools/later/execute",
+            &headers,
+            Some(&json!({})),
+        )
+        .await?;
+    assert_eq!(asked.expect(202)?["trace_id"], json!(trace.trace_id));
+
+    let linked = wait_for("a span that links to the trace", async || {
+        let spans = sink.all();
+        spans
+            .into_iter()
+            .find(|span| span.links.contains(&trace.trace_id))
+    });
+    let run = linked.await?;
+    assert_eq!(
+        (run.service.as_str(), run.name.as_str()),
+        (WORKER, "execute_tool later")
+    );
+    assert_ne!(run.trace_id, trace.trace_id, "it is a trace of its own");
+    // The call to the endpoint hangs on it, and so does what the endpoint is told.
+    let spans = sink
+        .wait(&run.trace_id, |spans| {
+            find(spans, WORKER, SpanKind::Client, "http.request.method").is_some()
+        })
+        .await?;
+    let seen = target.seen().pop().expect("the endpoint was called");
+    assert!(
+        seen.header("traceparent").contains(&run.trace_id),
+        "{}",
+        tree(&spans)
+    );
     Ok(())
 }
