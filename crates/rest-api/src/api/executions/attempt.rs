@@ -7,7 +7,7 @@ use crate::{
     error::{Found, Result},
     metrics,
     queue::report::{Ended, Next, Standing, decide},
-    store::{End, HeldLease, LeaseAsk, Leased, Renewed},
+    store::{End, HeldLease, LeaseAsk, Leased, Renewed, StoreError},
 };
 use domain::{
     ExecutionId, TenantId, Time,
@@ -17,7 +17,10 @@ use proto::{
     convert::object_text,
     v1::{LeasedRun, RunToolRequest},
 };
+use std::time::Duration;
 
+/// How often handing back a run that could not be sent is tried, a second apart.
+const HAND_BACK_TRIES: u32 = 10;
 /// The most runs that are leased at once.
 const MAX_BATCH: u32 = 32;
 
@@ -64,10 +67,7 @@ impl Drop for HandedRun {
         self.api
             .tasks()
             .spawn_graceful("hand-back", move |_stop| async move {
-                let end = End::HandBack { run_at: now() };
-                if let Err(error) = api.0.store.end_attempt(id, token, end).await {
-                    tracing::warn!(execution_id = %id, %error, "a run that was not sent was not handed back");
-                }
+                api.hand_back_unsent(id, token).await;
             });
     }
 }
@@ -124,9 +124,10 @@ impl Api {
         if execution.deadline.is_some_and(|deadline| deadline < now) {
             return failed("deadline_exceeded", "it had not begun by its deadline");
         }
-        let approved = execution.approved_by.is_some();
-        if approved && digest(tool.id, tool.version, &execution.arguments) != execution.digest {
-            return failed("tool_changed", "the tool changed since its run was approved");
+        // Whoever approved or confirmed it, or may go without, meant the tool as it was then.
+        let meant = execution.approved_by.is_some() || tool.spec.destructive;
+        if meant && digest(tool.id, tool.version, &execution.arguments) != execution.digest {
+            return failed("tool_changed", "the tool changed since its run was agreed to");
         }
         let unsealed = leased.credentials.map(|sealed| self.0.vault.unseal(&sealed));
         let Ok(credentials_json) = unsealed.transpose() else {
@@ -199,6 +200,19 @@ impl Api {
             count(&execution);
         }
         Ok(execution)
+    }
+
+    /// Hands back what was never sent, trying again while the database is away.
+    async fn hand_back_unsent(&self, id: ExecutionId, token: i64) {
+        let mut tries = 0;
+        while let Err(error) = self.hand_back(id, token, now()).await {
+            tries += 1;
+            if tries == HAND_BACK_TRIES || !matches!(error, StoreError::Unavailable(_)) {
+                tracing::warn!(execution_id = %id, %error, "a run that was not sent was not handed back");
+                break;
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
     }
 
     /// Cancels an execution that was not over yet, as far as is known.

@@ -113,7 +113,7 @@ impl Api {
     async fn get_execution_to_change(&self, caller: &Principal, id: ExecutionId) -> Result<Execution> {
         let found = self.0.store.get_execution(caller.tenant_id, id).await;
         let execution = found.or_missing("execution")?;
-        crate::api::tools::require_visible(caller, &execution.tool, "execution")?;
+        self.require_own(caller, &execution)?;
         Ok(execution)
     }
 

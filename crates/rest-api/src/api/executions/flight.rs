@@ -27,8 +27,10 @@ use tokio_util::sync::CancellationToken;
 const RENEW: Duration = Duration::from_secs(10);
 /// What a run may take beyond its tool's own time before the worker is given up.
 const GRACE: Duration = Duration::from_secs(10);
-/// How often storing an outcome is tried, a second apart.
-const STORE_ATTEMPTS: u32 = 5;
+/// How long storing an outcome is tried while the database is away: about as long as the lease may hold.
+const STORE_FOR: Duration = LEASE;
+/// How long its caller waits for that.
+const CALLER_WAITS: Duration = Duration::from_secs(5);
 
 /// What it needs to end well.
 pub(super) struct Flight {
@@ -169,9 +171,10 @@ impl Flight {
         }
     }
 
-    /// Stores how it landed, trying again while the database is away.
+    /// Stores how it landed, trying again while the database is away: what is not stored is not known when the lease ends.
     async fn store(&self, landing: &Landing) -> Result<Execution> {
-        for attempt in 1.. {
+        let (started, mut told) = (Instant::now(), false);
+        loop {
             let stored = match landing {
                 Landing::Ended(ended) if self.handed_back(ended) => {
                     self.api.hand_back(self.id, self.token, now()).await
@@ -187,13 +190,17 @@ impl Flight {
                     let stored = self.api.0.store.get_execution(self.tenant, self.id).await;
                     return stored.or_missing("execution");
                 }
-                Err(StoreError::Unavailable(_)) if attempt < STORE_ATTEMPTS => {
+                Err(StoreError::Unavailable(_)) if started.elapsed() < STORE_FOR => {
+                    if !told && started.elapsed() >= CALLER_WAITS {
+                        told = true;
+                        let away = Error::Unavailable { what: "the database" };
+                        drop(self.events.try_send(Err(away)));
+                    }
                     tokio::time::sleep(Duration::from_secs(1)).await;
                 }
                 Err(error) => return Err(error.into()),
             }
         }
-        unreachable!("the loop ends by returning")
     }
 
     /// Whether the worker only stopped, and another may run it: that is no failure of the tool's.

@@ -45,16 +45,22 @@ pub struct Ask {
 }
 
 impl Api {
-    /// One execution, of a tool that the caller may see. Needs `tools:read` or `tools:execute`, as the listing.
+    /// One execution, of a call that the caller's rules allow. Needs `tools:read` or `tools:execute`, as the listing.
     pub async fn get_execution(&self, caller: &Principal, id: ExecutionId) -> Result<Execution> {
         super::tools::require_catalogue(caller)?;
         let found = self.0.store.get_execution(caller.tenant_id, id).await;
         let execution = found.or_missing("execution")?;
-        super::tools::require_visible(caller, &execution.tool, "execution")?;
+        self.require_own(caller, &execution)?;
         Ok(execution)
     }
 
-    /// Executions of tools that the caller may see, newest first. A page may hold less than was asked for.
+    /// A call that the caller's rules would refuse is not there for him.
+    fn require_own(&self, caller: &Principal, execution: &Execution) -> Result<()> {
+        let permit = self.0.schemas.permit(caller, &execution.tool, &execution.arguments);
+        permit.map_err(|error| error.hidden("execution"))
+    }
+
+    /// Executions of calls that the caller's rules allow, newest first. A page may hold less than was asked for.
     pub async fn list_executions(
         &self,
         caller: &Principal,
@@ -69,7 +75,7 @@ impl Api {
             .await?;
         listed
             .items
-            .retain(|execution| caller.tools.allow(&execution.tool));
+            .retain(|execution| self.require_own(caller, execution).is_ok());
         Ok(listed)
     }
 
