@@ -33,7 +33,9 @@ impl<T: DeserializeOwned, S: Send + Sync> OptionalFromRequest<S> for Json<T> {
 
     async fn from_request(request: Request, state: &S) -> Result<Option<Self>, Problem> {
         if request.headers().contains_key(CONTENT_TYPE) {
-            <Self as FromRequest<S>>::from_request(request, state).await.map(Some)
+            <Self as FromRequest<S>>::from_request(request, state)
+                .await
+                .map(Some)
         } else {
             Ok(None)
         }
