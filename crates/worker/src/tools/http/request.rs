@@ -42,7 +42,8 @@ impl Hop {
             .fill(&call.arguments)
             .map_err(|error| Failure::new(Code::InvalidArguments, error.to_string()))?;
         let mut headers = headers::fixed(tool, call.credentials.as_ref())?;
-        let Placed { query, own, body } = Placed::new(tool, &template.arguments(), &call.arguments)?;
+        let Placed { query, own, body } =
+            Placed::new(tool, &template.arguments(), url.query(), &call.arguments)?;
         headers::add_arguments(&mut headers, own)?;
         pairs::append_query(&mut url, &query);
         let body = body.map(|(content_type, bytes)| {

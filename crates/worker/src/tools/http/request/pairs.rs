@@ -3,6 +3,7 @@
 use domain::{JsonObject, tool::QueryStyle};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
+use std::collections::BTreeSet;
 use url::{Url, form_urlencoded};
 
 /// Everything but RFC 3986's unreserved characters: a value cannot end its parameter or begin another.
@@ -58,14 +59,25 @@ pub(super) fn append_query(url: &mut Url, pairs: &[String]) {
 
 /// A body of pairs, nested values in brackets: `a[b]=c`, and lists with their places, `a[0]=x`. Without these, lists of
 /// objects would be ambiguous; what reads `a[]=x` (Stripe, PHP, qs) reads them as well. `null` and what is empty are left out.
-pub(super) fn form_body(fields: &JsonObject) -> String {
+/// `None` where two would stand under one name.
+pub(super) fn form_body(fields: &JsonObject) -> Option<String> {
     let mut pairs = Vec::new();
     for (name, value) in fields {
         nested(&mut pairs, name.clone(), value);
     }
-    form_urlencoded::Serializer::new(String::new())
-        .extend_pairs(pairs)
-        .finish()
+    let names: BTreeSet<&str> = pairs.iter().map(|(name, _)| name.as_str()).collect();
+    let apart = names.len() == pairs.len();
+    apart.then(|| {
+        form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(&pairs)
+            .finish()
+    })
+}
+
+/// The names that stand in a query.
+pub(super) fn names(query: &str) -> BTreeSet<String> {
+    let pairs = form_urlencoded::parse(query.as_bytes());
+    pairs.map(|(name, _)| name.into_owned()).collect()
 }
 
 /// A list's items, or an object's names and values in turn; or the one value. As OpenAPI writes them without `explode`.
@@ -176,7 +188,7 @@ mod tests {
         }) else {
             unreachable!()
         };
-        let mut pairs: Vec<_> = form_urlencoded::parse(form_body(&fields).as_bytes())
+        let mut pairs: Vec<_> = form_urlencoded::parse(form_body(&fields).unwrap().as_bytes())
             .into_owned()
             .collect();
         pairs.sort();

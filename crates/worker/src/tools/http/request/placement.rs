@@ -31,19 +31,24 @@ struct Body {
 }
 
 impl Placed {
-    /// Places the arguments as the tool's options say, and where they say nothing, as its method has it.
+    /// Places the arguments as the tool's options say, and where they say nothing, as its method has it. `fixed` is the
+    /// query that the URL has already. No two arguments come to stand under one name: the endpoint would choose between
+    /// what was allowed and what was slipped in beside it.
     pub(super) fn new(
         tool: &ToolSpec,
         taken: &BTreeSet<&str>,
+        fixed: Option<&str>,
         arguments: &JsonObject,
     ) -> Result<Self, Failure> {
         let mut placed = Self::default();
         let mut body = Body::default();
+        let mut names = pairs::names(fixed.unwrap_or_default());
         for (argument, value) in arguments {
             if taken.contains(argument.as_str()) {
                 continue;
             }
             let renamed = |name: &Option<String>| name.as_ref().unwrap_or(argument).clone();
+            let before = placed.query.len();
             match tool.options.places.get(argument) {
                 Some(Place::Query { name, style }) => {
                     pairs::query(&mut placed.query, &renamed(name), value, *style);
@@ -54,21 +59,38 @@ impl Placed {
                     placed.own.push((argument.clone(), renamed(name), value));
                 }
                 Some(Place::Body { name }) => {
-                    body.properties.insert(renamed(name), value.clone());
+                    body.insert(argument, renamed(name), value)?;
                 }
                 Some(Place::WholeBody) => body.whole = Some(value.clone()),
                 None if tool.method.has_body() => {
-                    body.properties.insert(argument.clone(), value.clone());
+                    body.insert(argument, argument.clone(), value)?;
                 }
                 None => pairs::plain_query(&mut placed.query, argument, value),
             }
+            let added = pairs::names(&placed.query[before..].join("&"));
+            if !names.is_disjoint(&added) {
+                return Err(name_taken(argument));
+            }
+            names.extend(added);
         }
         placed.body = body.write(tool)?;
         Ok(placed)
     }
 }
 
+fn name_taken(argument: &str) -> Failure {
+    let message = format!("the argument '{argument}' would stand under a name that is taken");
+    Failure::new(Code::InvalidArguments, message)
+}
+
 impl Body {
+    fn insert(&mut self, argument: &str, property: String, value: &Value) -> Result<(), Failure> {
+        match self.properties.insert(property, value.clone()) {
+            Some(_) => Err(name_taken(argument)),
+            None => Ok(()),
+        }
+    }
+
     fn write(self, tool: &ToolSpec) -> Result<Option<(Option<HeaderValue>, Bytes)>, Failure> {
         let places = &tool.options.places;
         let takes_properties = places.is_empty() || places.values().any(|p| matches!(p, Place::Body { .. }));
@@ -86,7 +108,11 @@ impl Body {
         let (content_type, text) = match (tool.options.body, content) {
             (BodyFormat::Json, content) => ("application/json", content.to_string()),
             (BodyFormat::Form, Value::Object(fields)) => {
-                ("application/x-www-form-urlencoded", form_body(&fields))
+                let form = form_body(&fields).ok_or_else(|| {
+                    let message = "two of the arguments would stand under one name of the form";
+                    Failure::new(Code::InvalidArguments, message)
+                })?;
+                ("application/x-www-form-urlencoded", form)
             }
             (BodyFormat::Form, _) => {
                 let message = "the body is a form, and what is to fill it is no object";
@@ -183,6 +209,43 @@ mod tests {
         let options = json!({"body": "form", "places": {"all": {"in": "whole_body"}}});
         let list = hop("POST", options, json!({"id": 1, "all": [1]}));
         assert_eq!(list.err().unwrap().code, Code::InvalidArguments);
+    }
+
+    #[test]
+    fn nothing_is_slipped_in_beside_what_was_allowed() {
+        let places = json!({"places": {
+            "env": {"in": "query", "name": "environment"},
+            "filter": {"in": "query"},
+            "deep": {"in": "query", "name": "q", "style": "deep_object"},
+            "path": {"in": "query", "name": "q[path]"},
+            "title": {"in": "body", "name": "name"},
+        }});
+        let form = json!({"body": "form"});
+        for (method, options, arguments) in [
+            ("GET", &places, json!({"env": "dev", "environment": "prod"})),
+            (
+                "GET",
+                &places,
+                json!({"env": "dev", "filter": {"environment": "prod"}}),
+            ),
+            ("GET", &places, json!({"path": "a", "deep": {"path": "b"}})),
+            ("POST", &places, json!({"title": "a", "name": "b"})),
+            ("POST", &form, json!({"card": {"number": 1}, "card[number]": 2})),
+        ] {
+            let mut arguments = arguments;
+            arguments["id"] = json!(1);
+            let told = hop(method, options.clone(), arguments.clone()).err();
+            assert_eq!(told.map(|f| f.code), Some(Code::InvalidArguments), "{arguments}");
+        }
+        let fixed = tool("GET", "http://h.example/x?dry_run=true");
+        let told = Hop::first(&call(fixed, json!({"dry_run": false}))).err();
+        assert_eq!(told.map(|f| f.code), Some(Code::InvalidArguments));
+        let list = hop("GET", json!({}), json!({"id": 1, "tag": ["a", "b"]})).unwrap();
+        assert_eq!(
+            list.url.query(),
+            Some("tag=a&tag=b"),
+            "a list may repeat its own name"
+        );
     }
 
     #[test]
