@@ -2,9 +2,11 @@ use crate::harness::{Fixture, after, assert_error, error, failed, now, queued, s
 use domain::{
     ApiKeyId, ExecutionId,
     execution::{Execution, ExecutionStatus},
-    tool::Tool,
+    tool::{Tool, ToolSpec},
 };
-use rest_api::store::{End, FIRST_TOKEN, MAX_LOST, NewExecution, Reaped, Start, StoreError};
+use rest_api::store::{
+    CredentialsChange, End, FIRST_TOKEN, MAX_LOST, NewExecution, Reaped, Start, StoreError,
+};
 
 fn code(execution: &Execution) -> &str {
     execution.error.as_ref().map_or("", |error| &error.code)
@@ -191,6 +193,31 @@ pub(crate) async fn lost_leases_end_as_is_safe(f: Fixture) {
         );
     }
     assert_eq!(f.lease_one().await.execution.id, safe.id, "at once");
+}
+
+/// What was safe to repeat when it was asked for is not when the tool has become another since.
+pub(crate) async fn a_tool_that_may_not_run_twice_any_more_does_not(f: Fixture) {
+    let tool = f.tool("t").await;
+    let new = NewExecution {
+        idempotent: true,
+        ..queued(&tool)
+    };
+    f.execution(&new).await;
+    let changed = ToolSpec {
+        idempotent: false,
+        read_only: false,
+        ..tool.spec.clone()
+    };
+    f.store
+        .update_tool(f.id(), &changed, &CredentialsChange::Keep, None)
+        .await
+        .unwrap();
+    let leased = f.lease_one().await;
+    assert!(!leased.idempotent, "it runs as the tool is now");
+    let held = f.store.leased_execution(new.id, leased.token).await.unwrap();
+    assert!(!held.idempotent, "and a retry is decided by that");
+    let reaped = f.store.reap_executions(after(120), 10).await.unwrap();
+    assert_eq!(reaped[0].status, ExecutionStatus::OutcomeUnknown);
 }
 
 pub(crate) async fn what_loses_every_worker_is_given_up(f: Fixture) {

@@ -103,6 +103,7 @@ contract! {
     decisions::what_ended_badly_is_replayed,
     decisions::an_approval_is_for_what_was_shown,
     decisions::lost_leases_end_as_is_safe,
+    decisions::a_tool_that_may_not_run_twice_any_more_does_not,
     decisions::what_loses_every_worker_is_given_up,
     decisions::what_does_not_begin_in_time_has_failed,
     decisions::what_there_is_to_do_is_counted,

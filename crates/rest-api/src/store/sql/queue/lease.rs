@@ -68,6 +68,13 @@ macro_rules! running {
     };
 }
 
+/// Whether the tool, as it is now, may run twice: it is what runs, and may have been another when it was asked for.
+macro_rules! runs_twice {
+    () => {
+        "EXISTS (SELECT 1 FROM tools t WHERE t.id = executions.tool_id AND (t.read_only OR t.idempotent))"
+    };
+}
+
 /// The first tenant with something due, among those that meet a condition. Ordered as the index that leaves out what
 /// waits for its time.
 macro_rules! first_tenant {
@@ -103,7 +110,7 @@ const LEASE: Statement = Statement::new(
          chosen AS MATERIALIZED (", chosen!(), ")
          UPDATE executions SET status = 'running', attempts = attempts + 1, lease_owner = $5, lease_expires_at = $6,
          leased_at = $4, fencing_token = fencing_token + 1, started_at = COALESCE(started_at, $4), error_code = NULL,
-         error_message = NULL, updated_at = $4
+         error_message = NULL, updated_at = $4, idempotent = executions.idempotent AND ", runs_twice!(), "
          WHERE id IN (SELECT id FROM chosen) AND status = 'queued' RETURNING ", leased_columns!("$4")
     ),
 );
@@ -204,6 +211,9 @@ fn with_tool(row: LeasedRow, tool: Option<&tools::Found>) -> std::result::Result
         Some(Ok((tool, credentials))) => (Some(tool.clone()), credentials.clone()),
         Some(Err(error)) => return Err(error.to_string()),
     };
+    if leased.idempotent && tool.as_ref().is_some_and(|tool| !tool.spec.runs_twice()) {
+        return Err("its tool changed while it was leased".to_owned());
+    }
     Ok(Leased {
         tool,
         credentials,
