@@ -206,12 +206,14 @@ pub trait QueueStore: Send + Sync + 'static {
     async fn end_attempt(&self, id: ExecutionId, token: i64, end: End<'_>) -> Result<Execution>;
     /// Cancels what has not begun; asks for the end of what runs; leaves what is over.
     async fn cancel_execution(&self, tenant: TenantId, id: ExecutionId) -> Result<Execution>;
-    /// Queues what has ended without success once more, for `more_attempts`, without a deadline.
+    /// Queues what has ended without success once more, for `more_attempts`, without a deadline. It runs as the key `by`,
+    /// which asks for it now; an earlier approval counts no more.
     /// [`super::StoreError::Conflict`] for anything else.
     async fn replay_execution(
         &self,
         tenant: TenantId,
         id: ExecutionId,
+        by: ApiKeyId,
         more_attempts: i32,
         idempotent: bool,
         digest: &str,

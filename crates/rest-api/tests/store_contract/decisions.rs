@@ -83,16 +83,25 @@ pub(crate) async fn what_ended_badly_is_replayed(f: Fixture) {
         cancel(&f, new.id).await;
         let end = End::Final(&failed(status));
         f.store.end_attempt(new.id, FIRST_TOKEN, end).await.unwrap();
-        let again = f.store.replay_execution(f.id(), new.id, 2, true, "d2").await;
+        let by = ApiKeyId::new();
+        let again = f.store.replay_execution(f.id(), new.id, by, 2, true, "d2").await;
         let again = again.unwrap();
         assert_eq!(again, f.get(new.id).await);
+        assert_eq!(
+            (again.key_id, again.approved_by),
+            (by, None),
+            "who replays asks for it"
+        );
         assert_eq!(
             (again.id, again.status, again.attempts, again.digest.as_str()),
             (new.id, ExecutionStatus::Queued, 1, "d2")
         );
         assert!(again.error.is_none() && again.finished_at.is_none() && again.deadline.is_none());
         assert!(!again.cancel_requested && again.run_at.is_some());
-        let refused = f.store.replay_execution(f.id(), new.id, 2, true, "d2").await;
+        let refused = f
+            .store
+            .replay_execution(f.id(), new.id, ApiKeyId::new(), 2, true, "d2")
+            .await;
         assert_error!(refused, StoreError::Conflict);
         let leased = f.lease_one().await;
         assert_eq!(
@@ -105,7 +114,10 @@ pub(crate) async fn what_ended_badly_is_replayed(f: Fixture) {
             (FIRST_TOKEN + 1, 2, 3, true)
         );
         f.succeed(&leased).await;
-        let refused = f.store.replay_execution(f.id(), new.id, 2, true, "d2").await;
+        let refused = f
+            .store
+            .replay_execution(f.id(), new.id, ApiKeyId::new(), 2, true, "d2")
+            .await;
         assert_error!(refused, StoreError::Conflict);
         let attempts = f.store.list_attempts(f.id(), new.id).await.unwrap();
         assert_eq!(
@@ -115,7 +127,7 @@ pub(crate) async fn what_ended_badly_is_replayed(f: Fixture) {
     }
     let missing = f
         .store
-        .replay_execution(f.id(), ExecutionId::new(), 1, true, "d")
+        .replay_execution(f.id(), ExecutionId::new(), ApiKeyId::new(), 1, true, "d")
         .await;
     assert_error!(missing, StoreError::NotFound);
 }
@@ -237,7 +249,7 @@ pub(crate) async fn what_loses_every_worker_is_given_up(f: Fixture) {
     let dead = f.get(new.id).await;
     assert_eq!((code(&dead), dead.attempts), ("worker_lost", MAX_LOST));
     f.store
-        .replay_execution(f.id(), new.id, 1, true, "d1")
+        .replay_execution(f.id(), new.id, ApiKeyId::new(), 1, true, "d1")
         .await
         .unwrap();
     f.lease_one().await;

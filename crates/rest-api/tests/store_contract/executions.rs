@@ -2,7 +2,7 @@ use crate::harness::{
     Fixture, after, assert_error, error, failed, first, next, now, queued, succeeded, waited_for,
 };
 use domain::{
-    ExecutionId, ScheduleId,
+    ApiKeyId, ExecutionId, ScheduleId,
     execution::{Execution, ExecutionStatus},
 };
 use rest_api::store::{End, ExecutionFilter, FIRST_TOKEN, Made, NewExecution, Start, StoreError};
@@ -264,7 +264,10 @@ pub(crate) async fn another_tenants_executions_do_not_exist(f: Fixture) {
     for id in [running.id, waiting.id, awaiting.id, dead.id] {
         let before = f.get(id).await;
         let by = waiting.key_id;
-        let replay = f.store.replay_execution(stranger, id, 1, true, "d1").await;
+        let replay = f
+            .store
+            .replay_execution(stranger, id, ApiKeyId::new(), 1, true, "d1")
+            .await;
         assert_error!(replay, StoreError::NotFound);
         let approve = f.store.approve_execution(stranger, id, by, "d1").await;
         assert_error!(approve, StoreError::NotFound);

@@ -1,7 +1,7 @@
 use crate::harness::{
     Fixture, after, error, failed, first, items, new_context, now, queued, spec, succeeded, waited_for,
 };
-use domain::{context::ContextPatch, execution::ExecutionStatus};
+use domain::{ApiKeyId, context::ContextPatch, execution::ExecutionStatus};
 use futures_util::future::join_all;
 use rest_api::store::{End, FIRST_TOKEN, Idempotency, Made, NewExecution, Start, StoreError, connect};
 use std::{
@@ -267,7 +267,12 @@ pub(crate) async fn racing_replays_queue_once(f: Fixture) {
         .unwrap();
     let replay = |_| {
         let (f, id) = (f.clone(), new.id);
-        tokio::spawn(async move { f.store.replay_execution(f.id(), id, 1, true, "d1").await.is_ok() })
+        tokio::spawn(async move {
+            f.store
+                .replay_execution(f.id(), id, ApiKeyId::new(), 1, true, "d1")
+                .await
+                .is_ok()
+        })
     };
     let won = join_all((0..10).map(replay)).await;
     assert_eq!(won.into_iter().filter(|won| matches!(won, Ok(true))).count(), 1);

@@ -69,7 +69,8 @@ impl Api {
         Ok(approved)
     }
 
-    /// Queues again what ended without success, under the same id. Needs `tools:execute`, and `tools:unattended` for a
+    /// Queues again what ended without success, under the same id; it runs as the caller from now on, for the key that
+    /// asked first may be gone. Needs `tools:execute`, and `tools:unattended` for a
     /// destructive tool. What may have had its effect, and must not have it twice, is replayed only by whoever says that
     /// he knows it (`acknowledge_unknown`).
     pub async fn replay_execution(
@@ -101,7 +102,7 @@ impl Api {
         let replayed = self
             .0
             .store
-            .replay_execution(caller.tenant_id, id, more, idempotent, &digest)
+            .replay_execution(caller.tenant_id, id, caller.key_id, more, idempotent, &digest)
             .await;
         let replayed = self.changed(caller, id, replayed).await?;
         let (tool, by) = (replayed.tool.as_str(), caller.key_id);

@@ -25,7 +25,8 @@ const REPLAY: Statement = Statement::new(
     "executions.replay",
     concat!(
         "UPDATE executions SET status = 'queued', run_at = $3, ready = TRUE, deadline = NULL,
-         max_attempts = attempts + $4, lost_attempts = 0, idempotent = $5, digest = $6, cancel_requested = FALSE,
+         max_attempts = attempts + $4, lost_attempts = 0, idempotent = $5, digest = $6, key_id = $7,
+         approved_by = NULL, cancel_requested = FALSE,
          result = NULL, error_code = NULL, error_message = NULL, finished_at = NULL, watched = TRUE, updated_at = $3
          WHERE id = $1 AND tenant_id = $2 AND status IN ('failed', 'cancelled', 'dead', 'outcome_unknown')
          RETURNING watched, ", columns!()
@@ -42,6 +43,7 @@ const APPROVE: Statement = Statement::new(
 
 /// How an execution runs once more.
 pub(super) struct Replay<'a> {
+    pub(super) by: ApiKeyId,
     pub(super) more_attempts: i32,
     pub(super) idempotent: bool,
     pub(super) digest: &'a str,
@@ -69,7 +71,8 @@ pub(super) async fn replay(
     let call = call
         .bind(replay.more_attempts)
         .bind(replay.idempotent)
-        .bind(replay.digest.to_owned());
+        .bind(replay.digest.to_owned())
+        .bind(replay.by.0);
     let row = call.first::<ChangedRow>(&store.write).await?;
     changed_or_refused(store, tenant, id, row).await
 }

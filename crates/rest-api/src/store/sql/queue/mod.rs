@@ -86,11 +86,13 @@ impl QueueStore for SqlStore {
         &self,
         tenant: TenantId,
         id: ExecutionId,
+        by: ApiKeyId,
         more_attempts: i32,
         idempotent: bool,
         digest: &str,
     ) -> Result<Execution> {
         let replay = decide::Replay {
+            by,
             more_attempts,
             idempotent,
             digest,
