@@ -195,6 +195,14 @@ impl Error {
         }
     }
 
+    /// What rules forbid to see is said not to be there.
+    pub(crate) fn hidden(self, what: &'static str) -> Self {
+        match self {
+            Self::NotFound(_) | Self::ArgumentsNotAllowed(_) => Self::NotFound(what),
+            other => other,
+        }
+    }
+
     /// The stable code that clients can rely upon.
     pub fn code(&self) -> &'static str {
         match self {

@@ -56,7 +56,10 @@ impl Api {
 
     /// A call that the caller's rules would refuse is not there for him.
     fn require_own(&self, caller: &Principal, execution: &Execution) -> Result<()> {
-        let permit = self.0.schemas.permit(caller, &execution.tool, &execution.arguments);
+        let permit = self
+            .0
+            .schemas
+            .permit(caller, &execution.tool, &execution.arguments);
         permit.map_err(|error| error.hidden("execution"))
     }
 

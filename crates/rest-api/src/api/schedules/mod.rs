@@ -43,20 +43,20 @@ impl Api {
         Ok(schedule)
     }
 
-    /// One schedule of a tool that the caller may see. Needs `tools:read` or `tools:execute`, as the listing.
+    /// One schedule of calls that the caller's rules allow. Needs `tools:read` or `tools:execute`, as the listing.
     pub async fn get_schedule(&self, caller: &Principal, id: ScheduleId) -> Result<Schedule> {
         require_catalogue(caller)?;
         self.visible_schedule(caller, id).await
     }
 
-    /// Schedules of tools that the caller may see, newest first. A page may hold fewer than were asked for, and yet not
+    /// Schedules of calls that the caller's rules allow, newest first. A page may hold fewer than were asked for, and yet not
     /// be the last one.
     pub async fn list_schedules(&self, caller: &Principal, page: &PageRequest) -> Result<Page<Schedule>> {
         require_catalogue(caller)?;
         let mut listed = self.0.store.list_schedules(caller.tenant_id, page).await?;
         listed
             .items
-            .retain(|schedule| caller.tools.allow(&schedule.spec.tool));
+            .retain(|schedule| self.require_permitted(caller, schedule).is_ok());
         Ok(listed)
     }
 
@@ -98,8 +98,15 @@ impl Api {
     async fn visible_schedule(&self, caller: &Principal, id: ScheduleId) -> Result<Schedule> {
         let found = self.0.store.get_schedule(caller.tenant_id, id).await;
         let schedule = found.or_missing("schedule")?;
-        require_visible(caller, &schedule.spec.tool, "schedule")?;
+        self.require_permitted(caller, &schedule)?;
         Ok(schedule)
+    }
+
+    /// A schedule of calls that the caller's rules would refuse is not there for him.
+    fn require_permitted(&self, caller: &Principal, schedule: &Schedule) -> Result<()> {
+        let spec = &schedule.spec;
+        let permit = self.0.schemas.permit(caller, &spec.tool, &spec.arguments);
+        permit.map_err(|error| error.hidden("schedule"))
     }
 
     async fn patch_schedule(
