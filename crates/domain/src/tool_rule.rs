@@ -64,6 +64,13 @@ impl ToolRules {
             .is_none_or(|rules| rules.iter().any(|rule| rule.names(tool)))
     }
 
+    /// Whether every call of this tool is allowed. Who may change a tool decides what its arguments do, so that a rule
+    /// about arguments would not hold him.
+    pub fn allow_all(&self, tool: &str) -> bool {
+        let whole = |rule: &ToolRule| rule.arguments.is_none() && rule.names(tool);
+        self.0.as_ref().is_none_or(|rules| rules.iter().any(whole))
+    }
+
     /// Whether `self` allows no more than `other`, as far as can be told without comparing schemas: every rule of
     /// `self` stands in `other` as it is. Nobody hands out what he has not.
     pub fn within(&self, other: &Self) -> bool {
@@ -134,6 +141,19 @@ mod tests {
             assert!(!ours.allow(no), "{no}");
         }
         assert!(ToolRules::unlimited().allow("anything") && !rules(&[]).allow("anything"));
+    }
+
+    #[test]
+    fn a_rule_about_arguments_does_not_allow_all() {
+        let rule = |tools: &str, arguments: Option<JsonObject>| ToolRule {
+            tools: tools.to_owned(),
+            arguments,
+        };
+        let rules = vec![rule("web_*", Some(JsonObject::new())), rule("*_get", None)];
+        let ours = ToolRules::limited(rules).unwrap();
+        assert!(ours.allow("web_restart") && !ours.allow_all("web_restart"));
+        assert!(ours.allow_all("web_get") && !ours.allow_all("other"));
+        assert!(ToolRules::unlimited().allow_all("anything"));
     }
 
     #[test]

@@ -148,7 +148,7 @@ impl Api {
         if let Some(beyond) = plan
             .tools
             .iter()
-            .find(|tool| !caller.tools.allow(&tool.spec.name))
+            .find(|tool| !caller.tools.allow_all(&tool.spec.name))
         {
             tracing::debug!(tool = beyond.spec.name, "an import goes beyond the key's rules");
             return Err(Error::ToolRulesExceeded);

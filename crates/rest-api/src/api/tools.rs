@@ -34,9 +34,7 @@ impl Api {
     /// Registers a tool. Needs `tools:manage`.
     pub async fn create_tool(&self, caller: &Principal, new: NewTool) -> Result<Tool> {
         caller.require(Scope::ToolsManage)?;
-        if !caller.tools.allow(&new.spec.name) {
-            return Err(Error::ToolRulesExceeded);
-        }
+        require_whole(caller, &new.spec.name)?;
         self.check_spec(&new.spec)?;
         let sealed = new.credentials.map(|c| self.seal(&c)).transpose()?;
         let tool = self
@@ -84,6 +82,7 @@ impl Api {
     ) -> Result<Tool> {
         caller.require(Scope::ToolsManage)?;
         require_visible(caller, &change.spec.name, "tool")?;
+        require_whole(caller, &change.spec.name)?;
         self.check_spec(&change.spec)?;
         let credentials = match change.credentials {
             None => CredentialsChange::Keep,
@@ -105,6 +104,7 @@ impl Api {
     pub async fn delete_tool(&self, caller: &Principal, name: &str) -> Result<()> {
         caller.require(Scope::ToolsManage)?;
         require_visible(caller, name, "tool")?;
+        require_whole(caller, name)?;
         self.0
             .store
             .delete_tool(caller.tenant_id, name)
@@ -150,5 +150,14 @@ pub(super) fn require_visible(caller: &Principal, tool: &str, what: &'static str
         Ok(())
     } else {
         Err(Error::NotFound(what))
+    }
+}
+
+/// Whoever may not make every call of a tool may not say what its calls are.
+pub(super) fn require_whole(caller: &Principal, tool: &str) -> Result<()> {
+    if caller.tools.allow_all(tool) {
+        Ok(())
+    } else {
+        Err(Error::ToolRulesExceeded)
     }
 }
