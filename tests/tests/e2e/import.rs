@@ -377,3 +377,31 @@ async fn a_document_is_fetched_by_a_worker_and_only_from_where_tools_may_go() ->
         .problem(422, "address_not_allowed")?;
     Ok(())
 }
+
+/// A document that names another server from one day to the next is not given what was meant for the first.
+#[tokio::test]
+async fn credentials_stay_behind_when_a_tool_moves_to_another_server() -> Outcome {
+    let (_stack, rest, target) = world().await?;
+    let (here, elsewhere) = (target.url(""), Target::start().await?);
+    let secret = json!({"type": "bearer", "token": "for-here-only"});
+    let ask =
+        json!({"document": orders(&here), "operations": ["orders/list"], "credentials": {"token": secret}});
+    import(&rest, &ask).await?.expect(201)?;
+    let body = json!({"arguments": {"user_id": "u"}});
+    let call = async |name: &str| rest.post(&format!("/api/v1/tools/{name}/execute"), &body).await;
+    let name = "orders_list";
+    call(name).await?.expect(200)?;
+    assert_eq!(target.seen()[0].header("authorization"), "Bearer for-here-only");
+
+    let moved = json!({"document": orders(&elsewhere.url("")), "operations": ["orders/list"], "on_conflict": "replace"});
+    let answer = import(&rest, &moved).await?.expect(201)?;
+    let tool = named(&answer, name);
+    assert_eq!(tool["has_credentials"], false, "{answer}");
+    assert!(
+        tool["simplified"].to_string().contains("credentials_removed"),
+        "{answer}"
+    );
+    call(name).await?.expect(200)?;
+    assert_eq!(elsewhere.seen()[0].header("authorization"), "");
+    Ok(())
+}

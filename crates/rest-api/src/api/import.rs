@@ -114,6 +114,8 @@ struct Step {
     sealed: Option<SealedCredentials>,
     /// The version that is replaced.
     known: Option<i64>,
+    /// It calls another server than the one it replaces: the credentials of that one stay behind.
+    moved: bool,
 }
 
 impl Api {
@@ -231,7 +233,14 @@ impl Api {
             let writes = matches!(action, Action::Create | Action::Replace);
             let sealed = shown.credentials.filter(|_| writes && !ask.preview);
             let sealed = sealed.map(|c: &Credentials| self.seal(c)).transpose()?;
-            let kept = known.as_ref().is_some_and(|tool| tool.has_credentials);
+            let had = known.as_ref().is_some_and(|tool| tool.has_credentials);
+            let moved = known
+                .as_ref()
+                .is_some_and(|tool| origin_of(tool) != planned.origin);
+            let kept = had && !(moved && action == Action::Replace);
+            if had && !kept && shown.credentials.is_none() {
+                planned.notes.push(credentials::left_behind(&planned.origin));
+            }
             steps.push(Step {
                 tool: ImportedTool {
                     action,
@@ -245,6 +254,7 @@ impl Api {
                 },
                 sealed,
                 known: known.map(|tool| tool.version),
+                moved,
             });
         }
         if !taken.is_empty() && !ask.preview {
@@ -313,6 +323,7 @@ impl Api {
             mut tool,
             sealed,
             known,
+            moved,
         } = step;
         let spec = &tool.planned.spec;
         let store = &self.0.store;
@@ -320,7 +331,11 @@ impl Api {
             Action::Keep | Action::Skip | Action::Conflict => return Ok(tool),
             Action::Create => store.create_tool(tenant, spec, sealed.as_ref()).await,
             Action::Replace => {
-                let credentials = sealed.map_or(CredentialsChange::Keep, CredentialsChange::Set);
+                let credentials = match sealed {
+                    Some(sealed) => CredentialsChange::Set(sealed),
+                    None if moved => CredentialsChange::Remove,
+                    None => CredentialsChange::Keep,
+                };
                 store.update_tool(tenant, spec, &credentials, known).await
             }
         };
@@ -328,6 +343,11 @@ impl Api {
         tool.version = Some(made.version);
         Ok(tool)
     }
+}
+
+/// Scheme, host and port that a tool calls.
+fn origin_of(tool: &Tool) -> String {
+    Url::parse(&tool.spec.url).map_or_else(|_| String::new(), |url| url.origin().ascii_serialization())
 }
 
 fn action(known: Option<&Tool>, spec: &ToolSpec, credentials: bool, on_conflict: OnConflict) -> Action {

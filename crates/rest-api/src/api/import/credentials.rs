@@ -121,3 +121,13 @@ fn withheld(tool: &PlannedTool) -> Note {
         ),
     }
 }
+
+/// What is said of a tool that had credentials and calls another server from now on.
+pub(super) fn left_behind(origin: &str) -> Note {
+    Note {
+        code: "credentials_removed",
+        text: format!(
+            "it calls {origin}, another server than before, whose credentials it loses: give it some of its own"
+        ),
+    }
+}
