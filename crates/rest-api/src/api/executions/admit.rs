@@ -15,6 +15,9 @@ use ring::digest::{Context, SHA256};
 /// The greatest priority, and the least with its sign turned.
 const MAX_PRIORITY: i32 = 100;
 
+/// How idempotency keys begin that the product itself gives: of schedules' runs, and of confirmed calls.
+const RESERVED_KEYS: [&str; 2] = ["schedule:", "confirmed-"];
+
 /// A call that may be made.
 pub(super) struct Admitted {
     pub(super) tool: Tool,
@@ -101,6 +104,13 @@ fn check(ask: &Ask) -> std::result::Result<(), Invalid> {
     if !(-MAX_PRIORITY..=MAX_PRIORITY).contains(&ask.priority) {
         let expected = format!("-{MAX_PRIORITY} to {MAX_PRIORITY}");
         return Err(Invalid::new("priority", expected));
+    }
+    // Who took a key of ours before we do would decide what becomes of our call.
+    let ours = ask.confirmed || ask.schedule_id.is_some();
+    let reserved = |key: &String| !ours && RESERVED_KEYS.iter().any(|prefix| key.starts_with(prefix));
+    if ask.idempotency_key.as_ref().is_some_and(reserved) {
+        let expected = format!("a key that does not begin with {}", RESERVED_KEYS.join(" or "));
+        return Err(Invalid::new("idempotency_key", expected));
     }
     let ok = |key: &String| (1..=200).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic());
     if ask.idempotency_key.as_ref().is_some_and(|key| !ok(key)) {
