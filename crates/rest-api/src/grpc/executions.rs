@@ -7,7 +7,10 @@ use crate::{
     error::{Error, Result as Answer},
     store::ExecutionFilter,
 };
-use domain::{ExecutionId, execution::ExecutionStatus};
+use domain::{
+    ExecutionId,
+    execution::{Execution, ExecutionStatus},
+};
 use futures_util::{StreamExt as _, stream::BoxStream};
 use proto::{
     convert::PageOf,
@@ -46,10 +49,7 @@ impl Door {
         })
     }
 
-    async fn answer(
-        &self,
-        execution: domain::execution::Execution,
-    ) -> Result<Response<v1::Execution>, Status> {
+    async fn answer(&self, execution: Execution) -> Result<Response<v1::Execution>, Status> {
         Ok(Response::new(message(self.api.view(execution).await?)))
     }
 }
@@ -123,13 +123,17 @@ impl Executions for Door {
         request: Request<GetExecutionRequest>,
     ) -> Result<Response<Self::FollowStream>, Status> {
         let caller = self.caller(request.metadata()).await?;
-        let id = id(request.get_ref())?;
-        let changes = self.api.follow_execution(&caller, id).await?;
-        let api = self.api.clone();
-        let events = changes.then(move |execution| {
-            let api = api.clone();
-            async move { Ok(message(api.view(execution?).await?)) }
-        });
+        let (metadata, _, request) = request.into_parts();
+        let changes = self.api.follow_execution(&caller, id(&request)?).await?;
+        let door = self.clone();
+        let events = async_stream::try_stream! {
+            let mut changes = std::pin::pin!(changes);
+            while let Some(changed) = changes.next().await {
+                // Verified anew each time: a revoked key sees no more.
+                door.caller(&metadata).await?;
+                yield message(door.api.view(changed?).await?);
+            }
+        };
         Ok(Response::new(events.boxed()))
     }
 
