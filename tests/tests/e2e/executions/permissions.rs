@@ -2,8 +2,9 @@
 
 use super::{ASYNC, enqueue, execute, register, until, world};
 use crate::{Outcome, text};
-use e2e::{Backend, Json, rest::Rest, wait_for};
+use e2e::{Backend, Json, rest::Rest, stack::REST_API, wait_for};
 use http::Method;
+use proto::v1::{GetExecutionRequest, executions_client::ExecutionsClient};
 use serde_json::json;
 
 /// Another key of the same tenant.
@@ -184,5 +185,157 @@ async fn a_key_calls_what_its_rules_allow_and_sees_no_more() -> Outcome {
         assert_eq!(tools, ["team_deploy", "team_read"], "{backend:?}");
         assert_eq!(target.seen().len(), 3, "{backend:?}");
     }
+    Ok(())
+}
+
+/// What a key may not call with these arguments, others' calls with them are not for it to see, end or approve; and it
+/// does not get around that by changing the tool.
+#[tokio::test]
+async fn rules_about_arguments_hold_for_calls_of_others() -> Outcome {
+    let (_stack, rest, target) = world(Backend::Sqlite, &[]).await?;
+    let url = target.url("/deploy");
+    register(
+        &rest,
+        "deploy",
+        &url,
+        &json!({"method": "POST", "destructive": true}),
+    )
+    .await?;
+    let staging = json!({"type": "object", "required": ["env"], "properties": {"env": {"const": "staging"}}});
+    let scopes = [
+        "tools:read",
+        "tools:execute",
+        "tools:manage",
+        "executions:approve",
+        "schedules:manage",
+    ];
+    let rules = json!([{"tools": "deploy", "arguments": staging}]);
+    let (limited, _) = key(&rest, "limited", &json!({"scopes": scopes, "tools": rules})).await?;
+    let (agent, _) = key(&rest, "agent", &json!({})).await?;
+    let ask = async |env: &str| -> anyhow::Result<(String, Json)> {
+        let answer = execute(&agent, "deploy", &[], &json!({"arguments": {"env": env}})).await?;
+        let waiting = answer.expect(202)?;
+        Ok((
+            answer.header("location").to_owned(),
+            json!({"digest": waiting["digest"]}),
+        ))
+    };
+    let (path, digest) = ask("production").await?;
+    limited.get(&path).await?.problem(404, "not_found")?;
+    for deed in ["approve", "cancel", "replay"] {
+        let body = if deed == "approve" {
+            digest.clone()
+        } else {
+            json!({})
+        };
+        let refused = limited.post(&format!("{path}/{deed}"), &body).await?;
+        refused.problem(404, "not_found")?;
+    }
+    let listed = limited.get("/api/v1/executions").await?.expect(200)?;
+    assert_eq!(listed["items"], json!([]));
+    let schedule =
+        json!({"name": "s", "tool": "deploy", "cron": "0 0 1 1 *", "arguments": {"env": "production"}});
+    let made = rest.post("/api/v1/schedules", &schedule).await?.expect(201)?;
+    let schedule = format!("/api/v1/schedules/{}", text(&made, "id"));
+    limited.get(&schedule).await?.problem(404, "not_found")?;
+    limited.delete(&schedule).await?.problem(404, "not_found")?;
+
+    let harmless = json!({"name": "deploy", "description": "d", "url": url});
+    for (method, body) in [(Method::PUT, Some(&harmless)), (Method::DELETE, None)] {
+        let refused = limited.send(method, "/api/v1/tools/deploy", &[], body).await?;
+        refused.problem(403, "tool_rules_exceeded")?;
+    }
+    assert_eq!(target.seen().len(), 0);
+    let (path, digest) = ask("staging").await?;
+    limited.get(&path).await?.expect(200)?;
+    limited
+        .post(&format!("{path}/approve"), &digest)
+        .await?
+        .expect(202)?;
+    until(&rest, &path, "succeeded").await?;
+    Ok(())
+}
+
+/// A tool that came to destroy while calls of it waited was not agreed to by anybody.
+#[tokio::test]
+async fn what_waits_does_not_run_a_tool_that_destroys_by_now() -> Outcome {
+    let (_stack, rest, target) = world(Backend::Sqlite, &[("QUEUE__RUNNING_PER_TENANT", "1")]).await?;
+    register(&rest, "held", &target.url("/held"), &json!({})).await?;
+    register(&rest, "tidy", &target.url("/tidy"), &json!({"method": "POST"})).await?;
+    let (agent, _) = key(&rest, "agent", &json!({})).await?;
+    let running = enqueue(&rest, "held", &json!({})).await?;
+    wait_for("the call to arrive", async || {
+        (target.seen().len() == 1).then_some(())
+    })
+    .await?;
+    let waiting = enqueue(&agent, "tidy", &json!({})).await?;
+    let now =
+        json!({"description": "d", "method": "DELETE", "url": target.url("/wipe"), "destructive": true});
+    let replaced = rest
+        .send(Method::PUT, "/api/v1/tools/tidy", &[], Some(&now))
+        .await?;
+    replaced.expect(200)?;
+    target.release();
+    until(&rest, &running, "succeeded").await?;
+    let refused = until(&rest, &waiting, "failed").await?;
+    assert_eq!(refused["error"]["code"], "tool_changed", "{refused}");
+    assert_eq!(target.seen().len(), 1);
+    Ok(())
+}
+
+/// What one key left behind can be taken up by another, and keys that the product gives to calls are nobody's to take.
+#[tokio::test]
+async fn a_replay_runs_as_who_asks_for_it() -> Outcome {
+    let (_stack, rest, target) = world(Backend::Sqlite, &[]).await?;
+    register(&rest, "echo", &target.url("/status/500"), &json!({})).await?;
+    let (other, id) = key(&rest, "short-lived", &json!({})).await?;
+    let failed = execute(&other, "echo", &[], &json!({})).await?.expect(200)?;
+    let path = format!("/api/v1/executions/{}", text(&failed, "id"));
+    rest.delete(&format!("/api/v1/keys/{id}")).await?;
+    let replayed = rest
+        .post(&format!("{path}/replay"), &json!({}))
+        .await?
+        .expect(202)?;
+    assert_ne!(replayed["key_id"], id);
+    let again = until(&rest, &path, "failed").await?;
+    assert_eq!(again["error"]["code"], "http_status", "{again}");
+    assert_eq!(target.seen().len(), 2);
+    for taken in ["schedule:0:1", "confirmed-0"] {
+        let refused = execute(&rest, "echo", &[("idempotency-key", taken)], &json!({})).await?;
+        refused.problem(400, "invalid_argument")?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_follower_whose_key_is_revoked_hears_nothing_more() -> Outcome {
+    let (stack, rest, target) = world(Backend::Sqlite, &[]).await?;
+    register(&rest, "held", &target.url("/held"), &json!({})).await?;
+    let ask = json!({"name": "watcher", "scopes": ["tools:read"]});
+    let watcher = rest.post("/api/v1/keys", &ask).await?.expect(201)?;
+    let path = enqueue(&rest, "held", &json!({})).await?;
+    let id = path.rsplit('/').next().unwrap_or_default().to_owned();
+    let mut follow = tonic::Request::new(GetExecutionRequest { id });
+    let bearer = format!("Bearer {}", text(&watcher, "secret")).parse()?;
+    follow.metadata_mut().insert("authorization", bearer);
+    let mut client = ExecutionsClient::new(stack.channel(REST_API)?);
+    let mut changes = client.follow(follow).await?.into_inner();
+    anyhow::ensure!(changes.message().await?.is_some(), "as it stands");
+    rest.delete(&format!("/api/v1/keys/{}", text(&watcher, "id")))
+        .await?;
+    target.release();
+    until(&rest, &path, "succeeded").await?;
+    let refused = loop {
+        match changes.message().await {
+            Ok(Some(shown)) if shown.status == "succeeded" => {
+                anyhow::bail!("a revoked key is shown {shown:?}")
+            }
+            // Changes from before the key was revoked.
+            Ok(Some(_)) => {}
+            Ok(None) => anyhow::bail!("it ended without a word"),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(refused.code(), tonic::Code::Unauthenticated);
     Ok(())
 }
