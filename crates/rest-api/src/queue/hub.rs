@@ -165,7 +165,12 @@ pub struct Waiter {
 impl Waiter {
     /// Returns when the execution may have changed since the last call, and after [`SWEEP`] in any case.
     pub async fn changed(&mut self) {
-        let _ = tokio::time::timeout(SWEEP, async {
+        self.changed_within(SWEEP).await;
+    }
+
+    /// Returns when the execution may have changed since the last call, and after `patience` in any case.
+    pub async fn changed_within(&mut self, patience: Duration) {
+        let _ = tokio::time::timeout(patience, async {
             let told = match &mut self.news {
                 Some(news) => news.changed().await.is_ok(),
                 None => false,

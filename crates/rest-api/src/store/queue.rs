@@ -199,6 +199,8 @@ pub trait QueueStore: Send + Sync + 'static {
     /// What is held under this token, to decide on its next attempt; without credentials.
     /// [`super::StoreError::LeaseLost`] when it is not the row's any more.
     async fn leased_execution(&self, id: ExecutionId, token: i64) -> Result<Leased>;
+    /// Has changes of what runs told to every replica: somebody else than who began it wants to know.
+    async fn watch_execution(&self, tenant: TenantId, id: ExecutionId) -> Result<()>;
     /// Renews leases and notes progress; answers for each, in the same order.
     async fn renew_leases(&self, held: &[HeldLease], expires_at: Time) -> Result<Vec<Renewed>>;
     /// Ends an attempt; [`super::StoreError::LeaseLost`] when the token is not the row's any more. Answers the execution

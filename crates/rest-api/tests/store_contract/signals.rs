@@ -124,6 +124,13 @@ async fn replicas_hear_of_each_other() {
         f.store.end_attempt(first.id, FIRST_TOKEN, end).await.unwrap();
         hear(&mut there, Signal::Changed(first.id)).await;
 
+        // And what somebody follows there.
+        let followed = waited_for(&tool);
+        f.execution(&followed).await;
+        other.watch_execution(f.tenant.id, followed.id).await.unwrap();
+        f.store.end_attempt(followed.id, FIRST_TOKEN, end).await.unwrap();
+        hear(&mut there, Signal::Changed(followed.id)).await;
+
         // A connection that breaks is replaced, and nothing is slept through.
         let mut admin = PgConnection::connect(f.settings.url.expose_secret())
             .await

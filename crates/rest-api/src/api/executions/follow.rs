@@ -4,11 +4,19 @@ use crate::{
     api::Api,
     error::{Error, Result},
 };
-use domain::{ExecutionId, Principal, execution::Execution};
+use domain::{
+    ExecutionId, Principal,
+    execution::{Execution, ExecutionStatus},
+};
 use futures_util::Stream;
+use std::time::Duration;
 
 /// How much of a result is read at once unless the caller says, bytes.
 const DEFAULT_PART: usize = 64 << 10;
+
+/// The shortest and the longest time between two looks at an execution of which no signal says that it changed. Whoever
+/// follows may do so for days, and there may be thousands.
+const LOOKS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
 
 /// A part of a result's JSON text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,12 +40,16 @@ impl Api {
         let mut waiter = self.0.hub.waiter(id);
         let first = self.get_execution(caller, id).await?;
         let (api, tenant) = (self.clone(), first.tenant_id);
+        if first.status == ExecutionStatus::Running {
+            self.0.store.watch_execution(tenant, id).await?;
+        }
         Ok(async_stream::try_stream! {
             let mut last = first;
+            let mut patience = LOOKS.0;
             yield last.clone();
             while !last.status.is_final() {
                 tokio::select! {
-                    () = waiter.changed() => {}
+                    () = waiter.changed_within(patience) => {}
                     () = api.0.shutdown.cancelled() => break,
                 }
                 let now = match api.0.store.get_execution(tenant, id).await.map_err(Error::from) {
@@ -45,6 +57,7 @@ impl Api {
                     Err(Error::Unavailable { .. }) => continue,
                     other => other?,
                 };
+                patience = next_look(patience, now != last);
                 if now != last {
                     last = now;
                     yield last.clone();
@@ -75,6 +88,14 @@ impl Api {
     }
 }
 
+fn next_look(patience: Duration, changed: bool) -> Duration {
+    if changed {
+        LOOKS.0
+    } else {
+        (2 * patience).min(LOOKS.1)
+    }
+}
+
 /// From the character that holds `offset`, at most `limit` bytes but one character at least.
 fn part(whole: &str, offset: usize, limit: usize) -> ResultPart {
     let offset = whole.floor_char_boundary(offset.min(whole.len()));
@@ -91,6 +112,22 @@ fn part(whole: &str, offset: usize, limit: usize) -> ResultPart {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_does_not_change_is_looked_at_ever_more_seldom() {
+        let mut looks = 0;
+        let (mut patience, mut passed) = (LOOKS.0, Duration::ZERO);
+        while passed < Duration::from_secs(3600) {
+            passed += patience;
+            looks += 1;
+            patience = next_look(patience, false);
+        }
+        assert!(
+            looks < 250,
+            "{looks} in an hour, where once a second would be 3600"
+        );
+        assert_eq!(next_look(patience, true), LOOKS.0);
+    }
 
     #[test]
     fn parts_are_cut_between_characters_and_make_up_the_whole() {

@@ -8,7 +8,7 @@ use crate::store::{
     signals::Reach,
 };
 use domain::{
-    TenantId, Time,
+    ExecutionId, TenantId, Time,
     execution::{Execution, ExecutionStatus},
 };
 use sqlx::FromRow;
@@ -33,10 +33,10 @@ const BY_KEY: Statement = Statement::new(
         ", idempotency_fingerprint FROM executions WHERE tenant_id = $1 AND idempotency_key = $2"
     ),
 );
-/// A second caller waits for what the first one began.
+/// A second caller waits for, or follows, what the first one began.
 const WATCH: Statement = Statement::new(
     "executions.watch",
-    "UPDATE executions SET watched = TRUE WHERE id = $1 AND status = 'running' AND NOT watched",
+    "UPDATE executions SET watched = TRUE WHERE id = $1 AND tenant_id = $2 AND status = 'running' AND NOT watched",
 );
 
 /// What a [`Start`] means for the row.
@@ -186,7 +186,12 @@ async fn before(store: &SqlStore, tenant: TenantId, key: &str, fingerprint: &[u8
     }
     let execution = row.execution.read()?;
     if execution.status == ExecutionStatus::Running {
-        WATCH.bind(execution.id.0).execute(&store.write).await?;
+        watch(store, tenant, execution.id).await?;
     }
     Ok(execution)
+}
+
+pub(super) async fn watch(store: &SqlStore, tenant: TenantId, id: ExecutionId) -> Result<()> {
+    WATCH.bind(id.0).bind(tenant.0).execute(&store.write).await?;
+    Ok(())
 }

@@ -70,6 +70,10 @@ impl QueueStore for SqlStore {
         lease::held(self, id, token).await
     }
 
+    async fn watch_execution(&self, tenant: TenantId, id: ExecutionId) -> Result<()> {
+        create::watch(self, tenant, id).await
+    }
+
     async fn renew_leases(&self, held: &[HeldLease], expires_at: Time) -> Result<Vec<Renewed>> {
         retrying(|| attempts::renew(self, held, expires_at)).await
     }
