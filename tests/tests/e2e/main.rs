@@ -26,6 +26,7 @@ mod replicas;
 mod schedules;
 mod selections;
 mod tasks;
+mod tenancy;
 mod tools;
 mod trace_chain;
 
