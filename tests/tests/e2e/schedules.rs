@@ -54,6 +54,7 @@ async fn a_schedule_is_made_shown_changed_and_deleted() -> Outcome {
             ("cron", json!("0 0 31 2 *"), "cron"),
             ("timezone", json!("Berlin"), "timezone"),
             ("priority", json!(101), "priority"),
+            ("priority", json!(i32::MIN), "priority"),
             ("name", json!(""), "name"),
         ] {
             let mut bad = ask.clone();

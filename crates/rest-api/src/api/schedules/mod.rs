@@ -151,7 +151,7 @@ impl Api {
     async fn check_schedule(&self, caller: &Principal, new: &NewSchedule) -> Result<Timetable> {
         caller.require(Scope::ToolsExecute)?;
         let times = new.check()?;
-        if new.priority.abs() > MAX_PRIORITY {
+        if !(-MAX_PRIORITY..=MAX_PRIORITY).contains(&new.priority) {
             return Err(Invalid::new("priority", format!("-{MAX_PRIORITY} to {MAX_PRIORITY}")).into());
         }
         self.check_size(&new.arguments)?;
