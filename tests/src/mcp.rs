@@ -63,12 +63,18 @@ impl Heard {
 
     /// The resources that were said to have changed, by their URIs.
     pub fn updates(&self) -> Vec<String> {
-        self.updates.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.updates
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// What was said about the client's calls.
     pub fn messages(&self) -> Vec<Json> {
-        self.messages.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.messages
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
 

@@ -1,6 +1,7 @@
 //! Rows as both databases give them, and what they mean.
 
 use super::{KeyOwner, Leased, Reaped, Result, SealedCredentials, StoreError};
+use crate::clock::now;
 use chrono::DateTime;
 use domain::{
     ApiKeyId, ContextId, ExecutionId, JsonObject, Principal, ScheduleId, TenantId, Time, ToolId, ToolRules,
@@ -432,7 +433,8 @@ pub(crate) struct LeasedRow {
     max_attempts: i32,
     idempotent: bool,
     tenant: String,
-    key_active: bool,
+    /// None where there is no such key.
+    key_accepted_until: Option<i64>,
 }
 
 impl LeasedRow {
@@ -458,7 +460,7 @@ impl Row for LeasedRow {
             tenant: self.tenant,
             tool: None,
             credentials: None,
-            key_active: self.key_active,
+            key_active: self.key_accepted_until.is_some_and(|until| until > micros(now())),
             traceparent: self.traceparent,
             max_attempts: self.max_attempts,
             idempotent: self.idempotent,

@@ -40,17 +40,19 @@ const PROMOTE: Statement = Statement::new(
     ),
 );
 
-/// What [`LeasedRow`] is read from.
+/// What [`LeasedRow`] is read from. Whether the key is accepted is for the reader to say: by the time that it reads, the
+/// time at which the lease was asked for may be long past.
 macro_rules! leased_columns {
-    ($now:literal) => {
+    () => {
         concat!(
             columns!(),
             ", fencing_token, traceparent, max_attempts, idempotent,
              (SELECT t.name FROM tenants t WHERE t.id = executions.tenant_id) AS tenant,
-             EXISTS (SELECT 1 FROM api_keys k JOIN tenants t ON t.id = k.tenant_id
-                 WHERE k.id = executions.key_id AND k.tenant_id = executions.tenant_id AND t.status = 'active'
-                 AND (k.revoked_at IS NULL OR k.revoked_at > ", $now, ")
-                 AND (k.expires_at IS NULL OR k.expires_at > ", $now, ")) AS key_active"
+             (SELECT CASE WHEN t.status <> 'active' THEN 0
+                 WHEN k.revoked_at IS NOT NULL AND (k.expires_at IS NULL OR k.revoked_at < k.expires_at) THEN k.revoked_at
+                 ELSE COALESCE(k.expires_at, 9223372036854775807) END
+                 FROM api_keys k JOIN tenants t ON t.id = k.tenant_id
+                 WHERE k.id = executions.key_id AND k.tenant_id = executions.tenant_id) AS key_accepted_until"
         )
     };
 }
@@ -111,14 +113,14 @@ const LEASE: Statement = Statement::new(
          UPDATE executions SET status = 'running', attempts = attempts + 1, lease_owner = $5, lease_expires_at = $6,
          leased_at = $4, fencing_token = fencing_token + 1, started_at = COALESCE(started_at, $4), error_code = NULL,
          error_message = NULL, updated_at = $4, idempotent = executions.idempotent AND ", runs_twice!(), "
-         WHERE id IN (SELECT id FROM chosen) AND status = 'queued' RETURNING ", leased_columns!("$4")
+         WHERE id IN (SELECT id FROM chosen) AND status = 'queued' RETURNING ", leased_columns!()
     ),
 );
 const HELD: Statement = Statement::new(
     "executions.held",
     concat!(
         "SELECT ",
-        leased_columns!("$3"),
+        leased_columns!(),
         " FROM executions WHERE id = $1 AND fencing_token = $2 AND status = 'running'"
     ),
 );
@@ -161,7 +163,7 @@ fn served_last(before: Uuid, tenants: impl Iterator<Item = Uuid>) -> Uuid {
 
 /// What is held under this token.
 pub(super) async fn held(store: &SqlStore, id: ExecutionId, token: i64) -> Result<Leased> {
-    let call = HELD.bind(id.0).bind(token).bind(micros(now()));
+    let call = HELD.bind(id.0).bind(token);
     let row = call.first::<LeasedRow>(&store.read).await?;
     let mut leased = row.ok_or(StoreError::LeaseLost)?.read()?;
     let mut tools = tools::by_ids(store, leased.execution.tool_id.as_slice()).await?;
