@@ -1,4 +1,4 @@
-use super::resolve;
+use super::{resolve, unsent::Resend};
 use crate::Host;
 use anyhow::{Context, ensure};
 use http::Uri;
@@ -8,7 +8,7 @@ use tonic::transport::{Channel, Endpoint};
 use tower::Layer;
 
 /// A channel whose calls are traced and counted. Cheap to clone; give it to the generated clients' `new`.
-pub type GrpcChannel = <ClientLayer as Layer<Channel>>::Service;
+pub type GrpcChannel = <ClientLayer as Layer<Resend>>::Service;
 
 /// How a channel behaves. Deadlines of calls are the callers'.
 #[derive(Clone, Debug)]
@@ -59,7 +59,7 @@ pub fn channel(
         host.tasks.spawn("resolve a gRPC peer", resolved);
         channel
     };
-    Ok(ClientLayer::new(peer).layer(channel))
+    Ok(ClientLayer::new(peer).layer(Resend(channel)))
 }
 
 /// One address of the peer. What TLS needs will be set here and nowhere else.

@@ -4,6 +4,7 @@ mod channel;
 mod credentials;
 mod resolve;
 mod serve;
+mod unsent;
 
 pub use channel::{ChannelOptions, GrpcChannel, channel};
 pub use credentials::{bearer, require_service_token, with_bearer};
