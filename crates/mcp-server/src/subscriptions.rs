@@ -19,8 +19,8 @@ use crate::{
 };
 use futures_util::{
     StreamExt as _,
-    future::try_join_all,
-    stream::{BoxStream, SelectAll, select_all},
+    future::{ready, try_join_all},
+    stream::{BoxStream, SelectAll, once, select_all},
 };
 use rmcp::model::SubscriptionFilter;
 use std::{
@@ -70,7 +70,7 @@ impl Subscriptions {
         in_time(Follow::begin(upstream.clone(), caller, parsed, counted)).await
     }
 
-    /// Follows all the resources that a notification stream is for: the URI of each that changed.
+    /// Follows all the resources that a notification stream is for: the URI of each, and again whenever it changed.
     ///
     /// # Errors
     /// When one of them cannot be followed.
@@ -84,8 +84,10 @@ impl Subscriptions {
         let begun = uris.iter().map(|uri| self.follow(upstream, caller.clone(), uri));
         let begun = try_join_all(begun).await?;
         let named = |(follow, uri): (Follow, &String)| {
-            let uri = uri.clone();
-            follow.changes().map(move |()| uri.clone()).boxed()
+            // Told of once at the beginning: the client heard that it is subscribed before anything was followed, and
+            // nobody saw what changed in between.
+            let (first, uri) = (once(ready(uri.clone())), uri.clone());
+            first.chain(follow.changes().map(move |()| uri.clone())).boxed()
         };
         Ok(select_all(begun.into_iter().zip(uris).map(named)))
     }
