@@ -4,7 +4,7 @@
 use crate::{Outcome, text};
 use anyhow::Context;
 use e2e::{
-    Backend, Era, Json, PATIENCE, Proxy, Sink, Stack, Target,
+    Backend, Era, Json, PATIENCE, Proxy, Redis, Sink, Stack, Target,
     process::free_port,
     rest::Rest,
     stack::{MCP_SERVER, REST_API, WORKER},
@@ -13,10 +13,7 @@ use e2e::{
 };
 use http::Method;
 use serde_json::json;
-use std::{
-    process::{Child, Command, Stdio},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 
 /// How long a request that needs nothing of what is lost may take on a busy machine. It takes some milliseconds on an
@@ -26,34 +23,6 @@ const UNDISTURBED: Duration = Duration::from_secs(5);
 /// time, minutes here, is over. A database that falls silent is told after 30 s at the latest: for so long a statement
 /// is waited for on a connection that was just in use.
 const TOLD: Duration = Duration::from_secs(60);
-
-/// A Redis of one's own; none where there is no program.
-struct Redis(Child);
-
-impl Redis {
-    fn start(port: u16) -> Option<Self> {
-        let program = std::env::var("TEST_REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned());
-        let mut command = Command::new(program);
-        command.args([
-            "--port",
-            &port.to_string(),
-            "--bind",
-            "127.0.0.1",
-            "--save",
-            "",
-            "--appendonly",
-            "no",
-        ]);
-        command.stdout(Stdio::null()).spawn().ok().map(Self)
-    }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 /// Contexts over REST and MCP work, and fast.
 async fn assert_undisturbed(stack: &Stack, rest: &Rest, key: &str, when: &str) -> Outcome {
@@ -86,14 +55,10 @@ async fn assert_undisturbed(stack: &Stack, rest: &Rest, key: &str, when: &str) -
 async fn without_redis_every_request_is_served() -> Outcome {
     let port = free_port();
     let Some(redis) = Redis::start(port) else {
-        eprintln!("LEFT OUT: loss of Redis (no redis-server on the PATH and no TEST_REDIS_SERVER)");
         return Ok(());
     };
     let builder = Stack::builder(Backend::Sqlite).services(&[REST_API, MCP_SERVER]);
-    let stack = builder
-        .redis(&format!("redis://127.0.0.1:{port}/"))
-        .start()
-        .await?;
+    let stack = builder.redis(&redis.url()).start().await?;
     let key = stack.tenant("acme", "all").await?;
     let rest = stack.rest(&key);
     let both = [REST_API, MCP_SERVER];

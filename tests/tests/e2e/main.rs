@@ -30,7 +30,7 @@ mod tenancy;
 mod tools;
 mod trace_chain;
 
-use e2e::{Backend, Json, Stack, rest::Rest};
+use e2e::{Backend, Json, Stack, Target, rest::Rest};
 
 /// A test may fail in any way.
 type Outcome = anyhow::Result<()>;
@@ -44,6 +44,15 @@ async fn rest_api(backend: Backend) -> anyhow::Result<(Stack, Rest)> {
     let key = stack.tenant("acme", "all").await?;
     let rest = stack.rest(&key);
     Ok((stack, rest))
+}
+
+/// All services, a tenant's key and caller that may do everything, and an endpoint for tools.
+async fn world(backend: Backend) -> anyhow::Result<(Stack, String, Rest, Target)> {
+    let target = Target::start().await?;
+    let stack = Stack::builder(backend).allow_private().start().await?;
+    let key = stack.tenant("acme", "all").await?;
+    let rest = stack.rest(&key);
+    Ok((stack, key, rest, target))
 }
 
 /// A member of a JSON object as text.

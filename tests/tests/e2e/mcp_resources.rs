@@ -4,23 +4,14 @@
     reason = "clients of older versions subscribe one by one and set logging levels"
 )]
 
-use crate::{Outcome, text};
-use e2e::{Backend, Era, Json, PATIENCE, Stack, Target, mcp::Client, rest::Rest, stack::REST_API, wait_for};
+use crate::{Outcome, text, world};
+use e2e::{Backend, Era, Json, PATIENCE, mcp::Client, rest::Rest, stack::REST_API, wait_for};
 use rmcp::model::{
     ArgumentInfo, CompleteRequestParams, LoggingLevel, ReadResourceRequestParams, Reference,
     ResourceContents, ServerNotification, SetLevelRequestParams, SubscribeRequestParams, SubscriptionFilter,
 };
 use serde_json::json;
 use std::time::{Duration, Instant};
-
-/// All services, a tenant's key and caller, and an endpoint for tools.
-async fn world(backend: Backend) -> anyhow::Result<(Stack, String, Rest, Target)> {
-    let target = Target::start().await?;
-    let stack = Stack::builder(backend).allow_private().start().await?;
-    let key = stack.tenant("acme", "all").await?;
-    let rest = stack.rest(&key);
-    Ok((stack, key, rest, target))
-}
 
 /// A resource's text, and where in its whole it stands.
 async fn read(client: &Client, uri: &str) -> anyhow::Result<(String, Json)> {

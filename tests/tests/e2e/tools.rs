@@ -1,6 +1,6 @@
 //! Registered HTTP tools, over REST and MCP.
 
-use crate::{Outcome, text};
+use crate::{Outcome, text, world};
 use e2e::{Backend, Era, Json, PATIENCE, Stack, Target, mcp, rest::Rest, stack::MCP_SERVER, wait_for};
 use rmcp::{
     model::{
@@ -9,15 +9,6 @@ use rmcp::{
     service::PeerRequestOptions,
 };
 use serde_json::json;
-
-/// All services, a tenant's caller, and an endpoint for tools.
-async fn world(backend: Backend) -> anyhow::Result<(Stack, String, Rest, Target)> {
-    let target = Target::start().await?;
-    let stack = Stack::builder(backend).allow_private().start().await?;
-    let key = stack.tenant("acme", "all").await?;
-    let rest = stack.rest(&key);
-    Ok((stack, key, rest, target))
-}
 
 async fn register(rest: &Rest, tool: &Json) -> anyhow::Result<Json> {
     rest.post("/api/v1/tools", tool).await?.expect(201)

@@ -3,17 +3,13 @@
 use crate::Plan;
 use anyhow::Context;
 use e2e::{
-    Backend, Stack,
+    Backend, Redis, Stack,
     process::Process,
     stack::{REST_API, WORKER},
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use sqlx::{Connection as _, Executor as _, PgConnection, Row as _};
-use std::{
-    env, fs,
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
+use std::{env, fs, process::Command, time::Duration};
 use tokio::{
     sync::oneshot,
     task::JoinHandle,
@@ -26,51 +22,6 @@ const KILL_EVERY: Duration = Duration::from_secs(2);
 const REDIS_GOES: usize = 3;
 const REDIS_COMES: usize = 6;
 const POSTGRES_CRASHES: usize = 8;
-
-/// A Redis of the storm's own.
-pub(crate) struct Redis {
-    port: u16,
-    child: Child,
-}
-
-impl Redis {
-    /// Starts one; `None`, and a word about it, where there is no program.
-    pub(crate) fn start(port: u16) -> Option<Self> {
-        let program = env::var("TEST_REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned());
-        let port_text = port.to_string();
-        let arguments = [
-            "--port",
-            &port_text,
-            "--bind",
-            "127.0.0.1",
-            "--save",
-            "",
-            "--appendonly",
-            "no",
-        ];
-        let child = Command::new(program)
-            .args(arguments)
-            .stdout(Stdio::null())
-            .spawn();
-        if child.is_err() {
-            eprintln!("LEFT OUT: loss of Redis (no redis-server on the PATH and no TEST_REDIS_SERVER)");
-        }
-        child.ok().map(|child| Self { port, child })
-    }
-
-    /// Its address.
-    pub(crate) fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}/", self.port)
-    }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        // It may be gone already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 /// The storm, going on in a task of its own.
 pub(crate) struct Chaos {
@@ -104,7 +55,7 @@ impl Chaos {
         redis: Option<Redis>,
     ) -> Self {
         let (stop, stopped) = oneshot::channel();
-        let redis_port = redis.as_ref().map(|redis| redis.port);
+        let redis_port = redis.as_ref().map(Redis::port);
         let world = World {
             stack,
             workers,

@@ -16,7 +16,7 @@ use account::Account;
 use chaos::Chaos;
 use driver::{Driver, Kind};
 use e2e::{
-    Backend, Stack,
+    Backend, Redis, Stack,
     process::free_port,
     stack::{REST_API, WORKER},
 };
@@ -70,7 +70,7 @@ async fn on_postgresql() -> Outcome {
 async fn storm(backend: Backend) -> Outcome {
     let plan = Plan::from_environment();
     let endpoint = Endpoint::start(plan.seed).await?;
-    let redis = chaos::Redis::start(free_port());
+    let redis = Redis::start(free_port());
     let mut builder = Stack::builder(backend)
         .allow_private()
         // One key asks for everything, and reads it all back.

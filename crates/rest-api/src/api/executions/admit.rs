@@ -28,23 +28,51 @@ pub(super) struct Admitted {
     pub(super) to_approve: bool,
 }
 
+/// A tool that the caller may call with these arguments.
+pub(in crate::api) struct Callable {
+    pub(in crate::api) tool: Tool,
+    sealed: Option<SealedCredentials>,
+    /// The arguments as JSON text.
+    arguments: String,
+}
+
 impl Api {
     /// Holds a call to the caller's rights, the tool's schema and the limits.
     pub(super) async fn admit(&self, caller: &Principal, ask: &Ask) -> Result<Admitted> {
         caller.require(Scope::ToolsExecute)?;
         check(ask)?;
-        let arguments = self.arguments_text(&ask.arguments)?;
-        require_visible(caller, &ask.tool, "tool")?;
-        let found = self.0.store.tool_to_run(caller.tenant_id, &ask.tool).await;
-        let (tool, sealed) = found.or_missing("tool")?;
-        self.permit(caller, &tool, &ask.arguments)?;
-        self.0.schemas.validate(&tool, &ask.arguments)?;
+        let Callable {
+            tool,
+            sealed,
+            arguments,
+        } = self.callable(caller, &ask.tool, &ask.arguments).await?;
         let unattended = ask.confirmed || caller.scopes.contains(Scope::ToolsUnattended);
         Ok(Admitted {
             to_approve: tool.spec.destructive && !unattended,
             tool,
             sealed,
             arguments,
+        })
+    }
+
+    /// The tool, held to what every call of it is held to, now or on a schedule: the caller's rules, the tool's schema and
+    /// the limits.
+    pub(in crate::api) async fn callable(
+        &self,
+        caller: &Principal,
+        name: &str,
+        arguments: &JsonObject,
+    ) -> Result<Callable> {
+        let text = self.arguments_text(arguments)?;
+        require_visible(caller, name, "tool")?;
+        let found = self.0.store.tool_to_run(caller.tenant_id, name).await;
+        let (tool, sealed) = found.or_missing("tool")?;
+        self.permit(caller, &tool, arguments)?;
+        self.0.schemas.validate(&tool, arguments)?;
+        Ok(Callable {
+            tool,
+            sealed,
+            arguments: text,
         })
     }
 
@@ -100,11 +128,17 @@ impl Api {
     }
 }
 
-fn check(ask: &Ask) -> std::result::Result<(), Invalid> {
-    if !(-MAX_PRIORITY..=MAX_PRIORITY).contains(&ask.priority) {
-        let expected = format!("-{MAX_PRIORITY} to {MAX_PRIORITY}");
-        return Err(Invalid::new("priority", expected));
+/// Holds a priority to its bounds.
+pub(in crate::api) fn check_priority(priority: i32) -> std::result::Result<(), Invalid> {
+    if (-MAX_PRIORITY..=MAX_PRIORITY).contains(&priority) {
+        return Ok(());
     }
+    let expected = format!("-{MAX_PRIORITY} to {MAX_PRIORITY}");
+    Err(Invalid::new("priority", expected))
+}
+
+fn check(ask: &Ask) -> std::result::Result<(), Invalid> {
+    check_priority(ask.priority)?;
     // Who took a key of ours before we do would decide what becomes of our call.
     let ours = ask.confirmed || ask.schedule_id.is_some();
     let reserved = |key: &String| !ours && RESERVED_KEYS.iter().any(|prefix| key.starts_with(prefix));

@@ -9,6 +9,7 @@ mod follow;
 mod run;
 mod shown;
 
+pub(super) use admit::check_priority;
 pub use attempt::{HandedBatch, HandedRun};
 pub use follow::ResultPart;
 pub use run::{RunEvent, Waiting};

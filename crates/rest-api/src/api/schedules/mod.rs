@@ -2,23 +2,20 @@
 
 mod run;
 
-use super::{Api, tools::require_catalogue, tools::require_visible};
+use super::{Api, executions::check_priority, tools::require_catalogue};
 use crate::{
     clock::now,
     error::{Error, Found, Result},
     store::{StoreError, schedules::ScheduleSpec},
 };
 use domain::{
-    Invalid, JsonObject, Principal, ScheduleId, Scope, Time,
+    Principal, ScheduleId, Scope, Time,
     page::{Page, PageRequest},
     schedule::{NewSchedule, Schedule, SchedulePatch, Timetable},
-    validate,
 };
 
 /// How often a change is tried that meets another one, when the caller names no version.
 const ATTEMPTS: u32 = 4;
-/// The greatest priority, and the least with its sign turned.
-const MAX_PRIORITY: i32 = 100;
 
 impl Api {
     /// Makes a schedule, whose runs run as the caller. Needs `schedules:manage`, and all that the call itself needs.
@@ -151,32 +148,12 @@ impl Api {
     async fn check_schedule(&self, caller: &Principal, new: &NewSchedule) -> Result<Timetable> {
         caller.require(Scope::ToolsExecute)?;
         let times = new.check()?;
-        if !(-MAX_PRIORITY..=MAX_PRIORITY).contains(&new.priority) {
-            return Err(Invalid::new("priority", format!("-{MAX_PRIORITY} to {MAX_PRIORITY}")).into());
-        }
-        self.check_size(&new.arguments)?;
-        require_visible(caller, &new.tool, "tool")?;
-        let tool = self.0.store.get_tool(caller.tenant_id, &new.tool).await;
-        let tool = tool.or_missing("tool")?;
-        self.permit(caller, &tool, &new.arguments)?;
-        self.0.schemas.validate(&tool, &new.arguments)?;
-        if tool.spec.destructive {
+        check_priority(new.priority)?;
+        let callable = self.callable(caller, &new.tool, &new.arguments).await?;
+        if callable.tool.spec.destructive {
             caller.require(Scope::ToolsUnattended)?;
         }
         Ok(times)
-    }
-
-    fn check_size(&self, arguments: &JsonObject) -> Result<()> {
-        let limit = self.0.limits.arguments_bytes;
-        validate::object("arguments", arguments, usize::MAX)?;
-        let text = serde_json::to_string(arguments).map_err(|e| Error::Internal(e.into()))?;
-        if text.len() > limit {
-            return Err(Error::TooLarge {
-                what: "the arguments",
-                limit: limit as u64,
-            });
-        }
-        Ok(())
     }
 }
 
