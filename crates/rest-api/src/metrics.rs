@@ -1,5 +1,7 @@
 //! rest-api's own metrics.
 
+use domain::execution::ExecutionStatus;
+
 /// From a wake-up's milliseconds to an outage's hour, in seconds.
 const QUEUE_WAIT: [f64; 14] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 120.0, 600.0, 3600.0,
@@ -18,6 +20,8 @@ telemetry::metrics! {
     pub static API_KEYS_ACTIVE: Gauge["tenant_id"] = "mcp_api_keys_active";
     /// Tool executions that ended, by tool and final status.
     pub static TOOL_EXECUTIONS: Counter["tool", "status"] = "mcp_tool_executions_total";
+    /// Tool executions that ended without success and were not cancelled, by tool and the error's code.
+    pub static TOOL_EXECUTION_FAILURES: Counter["tool", "code"] = "mcp_tool_execution_failures_total";
     /// Duration of tool executions from request to stored outcome, seconds.
     pub static TOOL_EXECUTION_DURATION: Histogram["tool", "status"] = "mcp_tool_execution_duration_seconds", buckets: &telemetry::metrics::buckets::MCP;
     /// Tool executions that this replica waits for.
@@ -53,4 +57,11 @@ telemetry::metrics! {
     pub static LEADER: Gauge[] = "rest_api_leader";
     /// Catalogue watches that are open.
     pub static CATALOGUE_WATCHES: Gauge[] = "rest_api_catalogue_watches";
+}
+
+/// Counts an execution that ended with an error; that it was cancelled is no failure.
+pub(crate) fn count_failure(tool: &str, status: ExecutionStatus, code: &str) {
+    if status != ExecutionStatus::Cancelled {
+        TOOL_EXECUTION_FAILURES.inc([tool, code]);
+    }
 }

@@ -222,6 +222,11 @@ async fn a_worker_that_dies_in_mid_flight() -> Outcome {
         stack
             .wait_metric(REST_API, "mcp_tool_executions_total", &labels, |n| n == 3.0)
             .await?;
+        let labels = [("tool", "once"), ("code", "worker_unavailable")];
+        let failures = "mcp_tool_execution_failures_total";
+        stack
+            .wait_metric(REST_API, failures, &labels, |n| n == 3.0)
+            .await?;
         assert_eq!(
             target.seen().len(),
             2,

@@ -31,6 +31,7 @@ impl Api {
             tracing::warn!(execution_id = %one.id, tool, status, "execution was lost or came too late");
             if one.status.is_final() {
                 metrics::TOOL_EXECUTIONS.inc([tool, status]);
+                metrics::count_failure(tool, one.status, one.error_code.as_deref().unwrap_or_default());
                 let took = (now - one.created_at).as_seconds_f64().max(0.0);
                 metrics::TOOL_EXECUTION_DURATION.record(took, [tool, status]);
             }

@@ -174,6 +174,8 @@ pub struct Reaped {
     pub status: ExecutionStatus,
     /// When it was asked for.
     pub created_at: Time,
+    /// Why it did not go on.
+    pub error_code: Option<String>,
 }
 
 /// How much there is to do.

@@ -409,6 +409,7 @@ pub(crate) struct ReapedRow {
     tool: String,
     status: String,
     created_at: i64,
+    error_code: Option<String>,
 }
 
 impl Row for ReapedRow {
@@ -419,6 +420,7 @@ impl Row for ReapedRow {
             tool: self.tool,
             status: from_word(&self.status)?,
             created_at: time(self.created_at)?,
+            error_code: self.error_code,
         })
     }
 }

@@ -180,7 +180,8 @@ pub(crate) async fn lost_leases_end_as_is_safe(f: Fixture) {
             id: safe.id,
             tool: "t".into(),
             status: ExecutionStatus::Queued,
-            created_at
+            created_at,
+            error_code: Some("worker_lost".into()),
         }]
     );
     assert_eq!(f.store.reap_executions(now(), 10).await.unwrap().len(), 3);

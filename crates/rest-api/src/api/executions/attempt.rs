@@ -283,6 +283,9 @@ fn count(execution: &Execution) {
     let labels = [execution.tool.as_str(), execution.status.as_str()];
     let took = execution.finished_at.unwrap_or_else(now) - execution.created_at;
     metrics::TOOL_EXECUTIONS.inc(labels);
+    if let Some(error) = &execution.error {
+        metrics::count_failure(&execution.tool, execution.status, &error.code);
+    }
     metrics::TOOL_EXECUTION_DURATION.record(took.as_seconds_f64().max(0.0), labels);
     metrics::EXECUTION_ATTEMPTS.record(f64::from(execution.attempts), []);
 }

@@ -23,7 +23,7 @@ const LOST: Statement = Statement::new(
              WHEN lost_attempts + 1 >= $3 THEN 'its worker was lost, as others before' ELSE 'its worker was lost' END,
          lost_attempts = lost_attempts + 1, run_at = $1, ready = TRUE, lease_owner = NULL, lease_expires_at = NULL,
          progress = NULL, watched = TRUE, updated_at = $1
-         WHERE id IN (SELECT id FROM lost) AND status = 'running' RETURNING id, tool, status, created_at"
+         WHERE id IN (SELECT id FROM lost) AND status = 'running' RETURNING id, tool, status, created_at, error_code"
     ),
 );
 const LATE: Statement = Statement::new(
@@ -39,7 +39,7 @@ const LATE: Statement = Statement::new(
          error_message = CASE WHEN status = 'queued' THEN 'its deadline passed before it could begin'
              ELSE 'nobody approved it in time' END
          WHERE id IN (SELECT id FROM late) AND status IN ('queued', 'awaiting_approval')
-         RETURNING id, tool, status, created_at"
+         RETURNING id, tool, status, created_at, error_code"
     ),
 );
 
