@@ -75,6 +75,7 @@ mod args;
 pub mod credential;
 pub mod extract;
 pub mod grpc;
+mod health;
 pub mod http;
 pub mod lifecycle;
 pub mod ops;
@@ -86,7 +87,8 @@ pub mod settings;
 mod tasks;
 
 pub use args::Args;
-pub use lifecycle::{causes, main, run, serve};
+pub use health::health;
+pub use lifecycle::{causes, main, run, serve, tell_health};
 pub use problem::Problem;
 pub use readiness::{Dependency, Readiness};
 pub use secret::same_secret;

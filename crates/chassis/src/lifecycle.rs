@@ -23,15 +23,32 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tower::layer::util::Identity;
 
-/// The whole of a service's `main`: reads the command line (`--config`, `--print-config`, `--help`, `--version`), then [`serve`]s.
+/// The whole of a service's `main`: reads the command line (`--config`, `--print-config`, `--help`, `--version`), then
+/// [`serve`]s, or with the sub-command `health` asks the one that runs ([`tell_health`]).
 pub fn main<S: Service>() -> ExitCode {
-    let command = clap::Command::new(S::INFO.name).version(S::INFO.version);
+    let health = clap::Command::new("health").about("Ends with 0 when the service that runs here is ready");
+    let command = clap::Command::new(S::INFO.name)
+        .version(S::INFO.version)
+        .subcommand(health);
     // Said last: the arguments bring a description of themselves.
     let command = <Args as clap::Args>::augment_args(command).about(S::ABOUT);
     let matches = command.get_matches();
     match <Args as clap::FromArgMatches>::from_arg_matches(&matches) {
+        Ok(args) if matches.subcommand_name().is_some() => tell_health::<S>(&args),
         Ok(args) => serve::<S>(&args),
         Err(error) => error.exit(),
+    }
+}
+
+/// Prints the readiness report of the service that runs with these settings: 0 when it is ready, 1 when not or nobody
+/// answers.
+pub fn tell_health<S: Service>(args: &Args) -> ExitCode {
+    match crate::health::<S::Settings>(args.config.as_deref()) {
+        Ok(report) => {
+            println!("{report}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail::<S>(&causes(&error)),
     }
 }
 

@@ -63,14 +63,15 @@ fn main() -> ExitCode {
         return chassis::main::<Sample>();
     }
     // As the other test programs tell it, for whoever counts.
-    println!("running 6 tests");
+    println!("running 7 tests");
     help_tells_what_the_service_is();
     wrong_settings_are_told_before_anything_opens();
     print_config_masks_secrets();
     a_taken_port_is_told();
     sigterm_ends_it_cleanly();
     a_second_signal_ends_it_hard();
-    println!("test result: ok. 6 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out");
+    health_is_told_by_the_one_that_runs();
+    println!("test result: ok. 7 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out");
     ExitCode::SUCCESS
 }
 
@@ -84,7 +85,7 @@ fn command(variables: &[(&str, &str)]) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     // What this machine has set for others does not count.
     for (name, _) in
-        std::env::vars().filter(|(name, _)| name.starts_with("DEVOPS_MCP") || name.ends_with("_TOKEN"))
+        std::env::vars().filter(|(name, _)| name.starts_with("DEVOPS_MCP") || name.contains("_TOKEN"))
     {
         command.env_remove(name);
     }
@@ -267,4 +268,30 @@ fn a_second_signal_ends_it_hard() {
     let output = running.ended();
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stdout).contains("told to stop again by SIGTERM"));
+}
+
+fn health_is_told_by_the_one_that_runs() {
+    let health = |address: &str| {
+        let mut asked = command(&[("DEVOPS_MCP__HTTP__ADDRESS", address)]);
+        asked.arg("health").output().unwrap()
+    };
+    let running = Running::start("health");
+    let address = running.address.clone();
+    let output = health(&address);
+    let told = text(&output.stdout);
+    assert!(
+        output.status.success() && told.contains("\"status\":\"ready\""),
+        "{told}{}",
+        text(&output.stderr)
+    );
+    running.signal();
+    assert_eq!(running.ended().status.code(), Some(0));
+
+    let output = health(&address);
+    assert_eq!(output.status.code(), Some(1));
+    let told = text(&output.stderr);
+    assert!(
+        told.starts_with(&format!("sample: no word from {address}: ")),
+        "{told}"
+    );
 }

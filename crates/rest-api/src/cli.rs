@@ -38,6 +38,8 @@ enum Command {
     Rekey,
     /// Brings the database's schema up to date, as every start does.
     Migrate,
+    /// Ends with 0 when the service that runs here is ready.
+    Health,
 }
 
 #[derive(Subcommand)]
@@ -114,8 +116,10 @@ fn scopes(text: &str) -> Result<Scopes, domain::principal::UnknownScope> {
 /// Runs what the command line asks for.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let Some(command) = cli.command else {
-        return chassis::serve::<RestApi>(&cli.chassis);
+    let command = match cli.command {
+        None => return chassis::serve::<RestApi>(&cli.chassis),
+        Some(Command::Health) => return chassis::tell_health::<RestApi>(&cli.chassis),
+        Some(command) => command,
     };
     match manage(&cli.chassis, command) {
         Ok(()) => ExitCode::SUCCESS,
@@ -139,7 +143,7 @@ fn manage(args: &chassis::Args, command: Command) -> anyhow::Result<()> {
             Command::Tenants(command) => tenants(&store, command).await,
             Command::Keys(command) => keys(&store, command).await,
             Command::Rekey => rekey(&store, &Vault::open(&settings.credentials)?).await,
-            Command::Migrate => Ok(()),
+            Command::Migrate | Command::Health => Ok(()),
         };
         store.close().await;
         done

@@ -1,6 +1,6 @@
 //! rest-api's own sections of `config.yaml`.
 
-use crate::store::settings::{DatabaseSettings, MAX_STATEMENT_TIMEOUT};
+use crate::store::settings::DatabaseSettings;
 use chassis::settings::{Common, Invalid};
 use coordination::RateLimit;
 use secrecy::SecretString;
@@ -181,9 +181,7 @@ impl chassis::Settings for Settings {
         self.redis
             .validate()
             .map_err(|_| Invalid::new("redis.url", coordination::Settings::URL_SHAPE))?;
-        if self.database.statement_timeout > MAX_STATEMENT_TIMEOUT {
-            return Err(Invalid::new("database.statement_timeout", "at most 25s"));
-        }
+        self.database.validate()?;
         let limits = &self.limits;
         if limits.item_bytes == 0 || limits.item_bytes > common.http.max_body_bytes {
             let expected = "at least 1 byte and no more than http.max_body_bytes";
@@ -211,14 +209,20 @@ impl chassis::Settings for Settings {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::settings::MAX_STATEMENT_TIMEOUT;
     use chassis::Settings as _;
 
     /// Whoever shows the error puts "expected" before it.
     #[test]
     fn what_was_expected_is_said_without_the_word() {
-        let wrong: [fn(&mut Settings); 9] = [
+        let wrong: [fn(&mut Settings); 11] = [
             |s| s.redis.url = Some("http://x".into()),
             |s| s.database.statement_timeout = 2 * MAX_STATEMENT_TIMEOUT,
+            |s| s.database.password = Some("x".into()),
+            |s| {
+                s.database.url = "postgres://app:y@db/app".into();
+                s.database.password = Some("x".into());
+            },
             |s| s.limits.item_bytes = 0,
             |s| s.limits.page_bytes = 1,
             |s| s.rate_limit.per_second = -1.0,

@@ -234,3 +234,53 @@ database: { url: 'postgres://app:hunter2@db/app', credentials_key: 'k1:AAAA' }
     let again = load_from(&printed, &[]).expect("what was printed is a settings file");
     assert_eq!(again.service.limits.item_bytes, 1 << 20);
 }
+
+#[test]
+fn secrets_may_stand_in_files_of_their_own() {
+    let directory = std::env::temp_dir().join(format!("chassis-secrets-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).expect("a directory");
+    let file = |name: &str, text: &str| {
+        let path = directory.join(name);
+        std::fs::write(&path, text).expect("a file");
+        path.display().to_string()
+    };
+    let (admin, replica) = (file("admin", "opensesame\r\n"), file("replica", "postgres://r\n"));
+    let empty = file("empty", "\n");
+    let variables = [
+        ("ADMIN_TOKEN_FILE", admin.as_str()),
+        ("SERVICE_TOKEN_FILE", ""),
+        ("DEVOPS_MCP__DATABASE__REPLICA_FILE", &replica),
+        // A setting whose own name ends so.
+        ("DEVOPS_MCP__READY_FILE", "/run/ready"),
+        ("HISTORY_FILE", "/nowhere"),
+    ];
+    let Configuration { common, service } = load_from("", &variables).expect("good settings");
+    assert_eq!(common.admin_token.expect("set").expose_secret(), "opensesame");
+    assert_eq!(service.database.replica.expose_secret(), "postgres://r");
+    assert!(common.service_token.is_none());
+    assert_eq!(common.ready_file.expect("set"), Path::new("/run/ready"));
+
+    let refused = refusal("", &[("ADMIN_TOKEN", "x"), ("ADMIN_TOKEN_FILE", &admin)]);
+    assert_eq!(
+        refused,
+        "setting admin_token (from ADMIN_TOKEN_FILE): ADMIN_TOKEN is set, too; expected only one of them"
+    );
+    let refused = refusal("", &[("SERVICE_TOKEN_FILE", &empty)]);
+    assert_eq!(
+        refused,
+        format!("setting service_token (from SERVICE_TOKEN_FILE): {empty} is empty")
+    );
+    let refused = refusal("", &[("DEVOPS_MCP__DATABASE__URL_FILE", "/nowhere/url")]);
+    assert!(
+        refused.starts_with(
+            "setting database.url (from DEVOPS_MCP__DATABASE__URL_FILE): cannot read /nowhere/url: "
+        ),
+        "{refused}"
+    );
+    let refused = refusal("", &[("DEVOPS_MCP__DATABASE__NAME_FILE", &admin)]);
+    assert!(
+        refused.starts_with("unknown setting database.name_file"),
+        "{refused}"
+    );
+    std::fs::remove_dir_all(&directory).expect("removed");
+}

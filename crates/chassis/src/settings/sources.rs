@@ -2,13 +2,16 @@
 
 use super::SettingsError;
 use figment::value::{Dict, Tag, Value};
-use std::{collections::BTreeMap, path::Path};
+use std::{borrow::Cow, collections::BTreeMap, path::Path};
 
 /// Environment variables that are settings begin with this; `__` goes down one level.
 const PREFIX: &str = "DEVOPS_MCP__";
 
 /// Variables with a name of their own, and the key that each sets.
 const PLAIN: [(&str, &str); 2] = [("ADMIN_TOKEN", "admin_token"), ("SERVICE_TOKEN", "service_token")];
+
+/// A variable with this after its name holds the path of a file that holds the value, as secrets are mounted.
+const FILE: &str = "_FILE";
 
 /// One place where settings come from.
 #[derive(Debug, Default)]
@@ -56,23 +59,27 @@ impl Source {
         variables.sort_by_key(|(name, _)| name.starts_with(PREFIX));
         let mut values = Dict::new();
         let mut names = BTreeMap::new();
-        for (name, text) in variables {
-            let path: Vec<String> = match name.strip_prefix(PREFIX) {
-                Some(rest) => rest.split("__").map(str::to_lowercase).collect(),
-                None => match PLAIN.iter().find(|(plain, _)| *plain == name) {
-                    Some((_, key)) => vec![(*key).to_owned()],
-                    None => continue,
-                },
+        for (name, text) in &variables {
+            let Some((path, text)) = setting(name, text, shape)? else {
+                continue;
             };
+            let twin = name.strip_suffix(FILE).filter(|_| matches!(text, Cow::Owned(_)));
+            if let Some(twin) = twin.filter(|twin| variables.iter().any(|(name, _)| name == twin)) {
+                return Err(SettingsError::Value {
+                    key: path.join("."),
+                    problem: format!("{twin} is set, too; expected only one of them"),
+                    origin: name.clone(),
+                });
+            }
             let value = value_of(&text, find(shape, &path));
             if !insert(&mut values, &path, value) {
                 return Err(SettingsError::Value {
                     key: path.join("."),
-                    origin: name,
+                    origin: name.clone(),
                     problem: "expected either one value or variables for its parts, not both".into(),
                 });
             }
-            names.insert(path.join("."), name);
+            names.insert(path.join("."), name.clone());
         }
         Ok(Self {
             values,
@@ -94,6 +101,50 @@ impl Source {
                 found.map(|(_, variable)| variable.clone())
             }
         }
+    }
+}
+
+/// The setting that a variable stands for, and its value: owned when it was read from the file that the variable names.
+fn setting<'a>(
+    name: &str,
+    text: &'a str,
+    shape: &Dict,
+) -> Result<Option<(Vec<String>, Cow<'a, str>)>, SettingsError> {
+    let own = path_of(name);
+    let twin = name.strip_suffix(FILE).and_then(path_of);
+    // `ready_file` and the like are settings of their own.
+    let known = |path: &Vec<String>| find(shape, path).is_some();
+    match twin.filter(|twin| known(twin) && !own.as_ref().is_some_and(known)) {
+        Some(twin) => {
+            let value = from_file(name, &twin, text)?;
+            Ok(Some((twin, value)))
+        }
+        None => Ok(own.map(|own| (own, Cow::Borrowed(text)))),
+    }
+}
+
+/// The key that a variable's name stands for.
+fn path_of(name: &str) -> Option<Vec<String>> {
+    match name.strip_prefix(PREFIX) {
+        Some(rest) => Some(rest.split("__").map(str::to_lowercase).collect()),
+        None => {
+            let (_, key) = PLAIN.iter().find(|(plain, _)| *plain == name)?;
+            Some(vec![(*key).to_owned()])
+        }
+    }
+}
+
+/// What a file holds, without the newline that editors end it with.
+fn from_file<'a>(name: &str, path: &[String], file: &str) -> Result<Cow<'a, str>, SettingsError> {
+    let told = |problem: String| SettingsError::Value {
+        key: path.join("."),
+        origin: name.to_owned(),
+        problem,
+    };
+    let text = std::fs::read_to_string(file).map_err(|error| told(format!("cannot read {file}: {error}")))?;
+    match text.trim_end_matches(['\r', '\n']) {
+        "" => Err(told(format!("{file} is empty"))),
+        value => Ok(Cow::Owned(value.to_owned())),
     }
 }
 

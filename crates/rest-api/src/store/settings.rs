@@ -1,6 +1,7 @@
 //! The `database:` section of the configuration.
 
-use secrecy::SecretString;
+use chassis::settings::Invalid;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -17,6 +18,9 @@ pub struct DatabaseSettings {
     /// `sqlite://relative/or//absolute/path.db`, `sqlite::memory:` or `postgres://user:password@host:port/database`.
     #[serde(serialize_with = "chassis::settings::mask_password")]
     pub url: SecretString,
+    /// PostgreSQL's password, where it does not stand in the URL.
+    #[serde(serialize_with = "chassis::settings::mask")]
+    pub password: Option<SecretString>,
     /// The most connections; on SQLite, those that read (one more writes). On PostgreSQL one more listens for
     /// other replicas' signals.
     pub max_connections: u32,
@@ -35,10 +39,36 @@ impl Default for DatabaseSettings {
     fn default() -> Self {
         Self {
             url: "sqlite://data/devops-mcp.db".into(),
+            password: None,
             max_connections: 10,
             acquire_timeout: Duration::from_secs(3),
             statement_timeout: Duration::from_secs(10),
             slow_statement: Duration::from_millis(500),
         }
+    }
+}
+
+impl DatabaseSettings {
+    /// Checks what the types cannot say.
+    pub(crate) fn validate(&self) -> Result<(), Invalid> {
+        if self.statement_timeout > MAX_STATEMENT_TIMEOUT {
+            return Err(Invalid::new("database.statement_timeout", "at most 25s"));
+        }
+        if self.password.is_none() {
+            return Ok(());
+        }
+        let url = self.url.expose_secret();
+        let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+        if !matches!(scheme, "postgres" | "postgresql") {
+            let expected = "none: only a PostgreSQL server asks for one, and database.url names another";
+            return Err(Invalid::new("database.password", expected));
+        }
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        let user = authority.rsplit_once('@').map_or("", |(user, _)| user);
+        if user.contains(':') {
+            let expected = "none: database.url holds one already";
+            return Err(Invalid::new("database.password", expected));
+        }
+        Ok(())
     }
 }

@@ -93,6 +93,10 @@ pub(crate) fn connect(settings: &DatabaseSettings) -> Result<SqlStore> {
         .application_name("rest-api")
         .log_statements(LevelFilter::Trace)
         .log_slow_statements(LevelFilter::Warn, settings.slow_statement);
+    let options = match &settings.password {
+        Some(password) => options.password(password.expose_secret()),
+        None => options,
+    };
     let options = options.options([
         ("statement_timeout", settings.statement_timeout.as_millis()),
         // A transaction waits for nothing but its own next statement.
