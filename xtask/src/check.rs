@@ -1,5 +1,6 @@
 //! `cargo xtask check`: everything that can be told without running the product.
 
+mod alertmanager;
 mod architecture;
 mod dependencies;
 mod graph;
@@ -8,6 +9,7 @@ mod metrics;
 mod source;
 
 use crate::{
+    generate,
     process::{self, Told},
     workspace::Workspace,
 };
@@ -35,7 +37,7 @@ pub(crate) enum Outcome {
 
 impl Outcome {
     /// Passed when there is no finding.
-    fn from_findings(findings: &[String]) -> Self {
+    pub(crate) fn from_findings(findings: &[String]) -> Self {
         if findings.is_empty() {
             Self::Passed
         } else {
@@ -81,6 +83,16 @@ const STEPS: &[Step] = &[
         name: "advisories",
         about: "known vulnerabilities",
         run: dependencies::advisories,
+    },
+    Step {
+        name: "alertmanager",
+        about: "routes and messages of alerts",
+        run: alertmanager::check,
+    },
+    Step {
+        name: "generated",
+        about: "the SLOs' rules and dashboard are as slos.yaml says",
+        run: generate::check,
     },
     Step {
         name: "clippy",
