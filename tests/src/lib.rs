@@ -6,8 +6,10 @@
 
 pub mod backend;
 pub mod conformance;
+pub mod installation;
 pub mod logs;
 pub mod mcp;
+pub mod observability;
 pub mod process;
 pub mod proxy;
 pub mod raw;

@@ -1,10 +1,10 @@
 //! Writes `docs/METRICS.md` from the declarations in the code, or with `--check` compares them.
 
 use anyhow::{Context, bail};
-use chassis::Service;
 use clap::Parser;
+use e2e::observability::known;
 use std::{fs, path::PathBuf};
-use telemetry::metrics::{Declaration, catalogue};
+use telemetry::metrics::catalogue;
 
 const HEAD: &str = "\
 # Metrics
@@ -28,30 +28,8 @@ struct Args {
     page: PathBuf,
 }
 
-/// A service's own declarations: those that no group before has.
-fn own<S: Service>(shared: &[(&'static str, &'static [Declaration])]) -> &'static [Declaration] {
-    let known = |group: &&&[Declaration]| {
-        !shared
-            .iter()
-            .any(|(_, others)| others.first().map(|d| d.name) == group.first().map(|d| d.name))
-    };
-    S::declarations().iter().find(known).copied().unwrap_or_default()
-}
-
 fn page() -> String {
-    let mut groups = catalogue::COMMON.to_vec();
-    groups.extend([
-        ("Dependencies", chassis::DECLARATIONS),
-        ("Authentication", chassis::credential::DECLARATIONS),
-        ("Redis and rate limits", coordination::metrics::DECLARATIONS),
-    ]);
-    let services = [
-        ("rest-api", own::<rest_api::RestApi>(&groups)),
-        ("mcp-server", own::<mcp_server::McpServer>(&groups)),
-        ("worker", own::<worker::Worker>(&groups)),
-    ];
-    groups.extend(services);
-    format!("{HEAD}{}", catalogue::markdown(&groups))
+    format!("{HEAD}{}", catalogue::markdown(&known::declarations()))
 }
 
 fn main() -> anyhow::Result<()> {
