@@ -6,6 +6,7 @@ mod dependencies;
 mod graph;
 mod licence;
 mod metrics;
+mod rules;
 mod source;
 
 use crate::{
@@ -83,6 +84,11 @@ const STEPS: &[Step] = &[
         name: "advisories",
         about: "known vulnerabilities",
         run: dependencies::advisories,
+    },
+    Step {
+        name: "rules",
+        about: "Prometheus's configuration, alerts and their tests",
+        run: rules::check,
     },
     Step {
         name: "alertmanager",
