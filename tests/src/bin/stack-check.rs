@@ -20,9 +20,14 @@ struct Args {
 enum Command {
     /// Writes the catalogue of other programs' metrics as a Prometheus that scrapes them knows them
     Capture {
-        /// Prometheus
-        #[arg(long, env = "PROMETHEUS_URL", default_value = "http://127.0.0.1:9090")]
-        prometheus: String,
+        /// Prometheus; several, with commas, where they scrape different versions of those programs
+        #[arg(
+            long,
+            env = "PROMETHEUS_URL",
+            value_delimiter = ',',
+            default_value = "http://127.0.0.1:9090"
+        )]
+        prometheus: Vec<String>,
     },
     /// Asks every query of a running stack, and shows what came
     Live {

@@ -16,6 +16,8 @@ const HEAD: &str = "\
 # Metrics of other programs that our dashboards, rules and runbooks use: scrape job → metric → type and labels, `job`
 # and `instance` left out. Captured from the running programs, not written by hand:
 #   cargo run --package e2e --bin stack-check -- capture --prometheus http://127.0.0.1:9090
+# (several, of different versions of those programs: with a comma; the labels are those that all have). What no Prometheus
+# has just now stays as it is. `rare` is added by hand to what is there only once it has happened.
 ";
 
 /// What is known of another program's metric.
@@ -27,6 +29,9 @@ pub struct Entry {
     pub kind: String,
     /// The names of its labels.
     pub labels: BTreeSet<String>,
+    /// Whether it is there only once what it counts has happened: no telling from a program that is well.
+    #[serde(default)]
+    pub rare: bool,
 }
 
 /// Metrics by the scrape job that exposes them. A histogram stands under its own name, without `_bucket`.
@@ -63,10 +68,13 @@ impl Catalogue {
         let mut text = HEAD.to_owned();
         for (job, metrics) in &self.jobs {
             text.push_str(&format!("{job}:\n"));
-            for (name, Entry { kind, labels }) in metrics {
+            for (name, Entry { kind, labels, rare }) in metrics {
                 let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
                 let labels = labels.join(", ");
-                text.push_str(&format!("  {name}: {{ type: {kind}, labels: [{labels}] }}\n"));
+                let rare = if *rare { ", rare: true" } else { "" };
+                text.push_str(&format!(
+                    "  {name}: {{ type: {kind}, labels: [{labels}]{rare} }}\n"
+                ));
             }
         }
         text
@@ -82,10 +90,12 @@ mod tests {
         let entry = Entry {
             kind: "gauge".to_owned(),
             labels: ["db", "server"].map(str::to_owned).into(),
+            rare: false,
         };
         let bare = Entry {
             kind: "counter".to_owned(),
             labels: [].into(),
+            rare: true,
         };
         let mut catalogue = Catalogue::default();
         let job = catalogue.jobs.entry("redis".to_owned()).or_default();

@@ -33,7 +33,7 @@ pub async fn run(root: &Path, backends: &Backends) -> anyhow::Result<Vec<String>
     findings.splice(0..0, sources.findings.iter().cloned());
     print(&rows);
     findings.extend(until(deadline, || rules::check(&sources, &prometheus)).await?);
-    findings.extend(until(deadline, || metrics::selectors(&sources, &prometheus)).await?);
+    findings.extend(until(deadline, || metrics::selectors(&sources, &catalogue, &prometheus)).await?);
     findings.extend(until(deadline, || metrics::own(&prometheus)).await?);
     findings.extend(until(deadline, || metrics::of_others(&catalogue, &prometheus)).await?);
     println!("{} queries asked, {} findings", rows.len(), findings.len());

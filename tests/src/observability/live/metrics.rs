@@ -16,7 +16,17 @@ fn is_quiet(name: &str) -> bool {
 
 /// The queries of rules and documents may have no answer, but what they ask of must be there: each selector by itself,
 /// or at least its metric (where it selects failures, say).
-pub(super) async fn selectors(sources: &Sources, prometheus: &Prometheus) -> anyhow::Result<Vec<String>> {
+pub(super) async fn selectors(
+    sources: &Sources,
+    catalogue: &Catalogue,
+    prometheus: &Prometheus,
+) -> anyhow::Result<Vec<String>> {
+    let rare = |name: &str| {
+        catalogue
+            .jobs
+            .values()
+            .any(|job| job.get(name).is_some_and(|entry| entry.rare))
+    };
     let mut places: BTreeMap<String, (String, String)> = BTreeMap::new();
     for expression in &sources.expressions {
         let is_panel = matches!(expression.purpose, Purpose::Panel { .. } | Purpose::Variable(_));
@@ -33,7 +43,7 @@ pub(super) async fn selectors(sources: &Sources, prometheus: &Prometheus) -> any
     let mut findings = Vec::new();
     for (selector, (name, place)) in places {
         // Alerts exist as they fire.
-        if is_quiet(&name) || name.starts_with("ALERTS") {
+        if is_quiet(&name) || rare(&name) || name.starts_with("ALERTS") {
             continue;
         }
         let there = |selector: &str| format!("group(last_over_time({selector}[10m]))");
@@ -76,19 +86,14 @@ pub(super) async fn own(prometheus: &Prometheus) -> anyhow::Result<Vec<String>> 
 pub(super) async fn of_others(catalogue: &Catalogue, prometheus: &Prometheus) -> anyhow::Result<Vec<String>> {
     let mut findings = Vec::new();
     for (job, metrics) in &catalogue.jobs {
-        for (name, entry) in metrics {
+        for (name, entry) in metrics.iter().filter(|(_, entry)| !entry.rare) {
             let series = match entry.kind.as_str() {
                 "histogram" => format!("{name}_count"),
                 _ => name.clone(),
             };
             let series = prometheus.series(&series).await?;
-            let of_job = series.iter().filter(|labels| labels.get("job") == Some(job));
-            let labels: BTreeSet<&String> = of_job.clone().flat_map(BTreeMap::keys).collect();
-            if of_job.count() == 0 {
+            if !series.iter().any(|labels| labels.get("job") == Some(job)) {
                 findings.push(format!("{job} exposes no {name}"));
-            }
-            for label in entry.labels.iter().filter(|label| !labels.contains(label)) {
-                findings.push(format!("{job}: {name} has no label {label}"));
             }
         }
     }

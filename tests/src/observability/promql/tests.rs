@@ -30,6 +30,7 @@ fn known() -> Known {
     let entry = Entry {
         kind: "gauge".to_owned(),
         labels: ["db".to_owned()].into(),
+        rare: false,
     };
     let mut catalogue = Catalogue::default();
     let job = catalogue.jobs.entry("redis".to_owned()).or_default();
