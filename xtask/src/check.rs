@@ -115,6 +115,11 @@ const STEPS: &[Step] = &[
         about: "docs/METRICS.md is up to date",
         run: metrics_doc,
     },
+    Step {
+        name: "monitoring",
+        about: "queries of dashboards, rules, SLOs and runbooks",
+        run: monitoring,
+    },
 ];
 
 fn step_names() -> Vec<&'static str> {
@@ -204,6 +209,13 @@ fn metrics_doc(workspace: &Workspace) -> anyhow::Result<Outcome> {
         &mut command,
         "`cargo run --package e2e --bin metrics-doc` writes it anew",
     )
+}
+
+fn monitoring(workspace: &Workspace) -> anyhow::Result<Outcome> {
+    workspace.build(false)?;
+    let mut command = std::process::Command::new(workspace.bin(false, "stack-check")?);
+    command.current_dir(&workspace.root);
+    finish(&mut command, "see above")
 }
 
 fn cargo(workspace: &Workspace, args: &[&str], remedy: &str) -> anyhow::Result<Outcome> {
