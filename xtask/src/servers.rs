@@ -1,6 +1,7 @@
-//! Private PostgreSQL and Redis servers on free ports of this host, from the installed programs.
+//! Private servers on this host, from the installed programs: PostgreSQL, Redis, and what watches the services.
 
 mod install;
+pub(crate) mod monitoring;
 
 pub(crate) use install::install;
 
@@ -29,7 +30,7 @@ pub(crate) const REMEDY: &str = "on Debian or Ubuntu: apt-get install postgresql
 
 /// A running server of ours; stopped by [`Server::stop`], and when dropped.
 pub(crate) struct Server {
-    /// `PostgreSQL` or `Redis`.
+    /// What people call it, such as `PostgreSQL`.
     pub(crate) name: &'static str,
     /// The program's name as the system shows it.
     pub(crate) program: &'static str,
@@ -126,6 +127,11 @@ pub(crate) fn postgres(dir: &Path, password: &str, durable: bool) -> anyhow::Res
         "unix_socket_directories=",
         "max_connections=300",
     ];
+    // Statistics of statements, where the package has brought them.
+    let statistics = has_statement_statistics(&programs);
+    if statistics {
+        settings.push("shared_preload_libraries=pg_stat_statements");
+    }
     if !durable {
         settings.extend(["fsync=off", "synchronous_commit=off", "full_page_writes=off"]);
     }
@@ -142,11 +148,42 @@ pub(crate) fn postgres(dir: &Path, password: &str, durable: bool) -> anyhow::Res
         child,
         how: Signal::INT,
     };
-    server.wait(&log, || {
+    let server = server.wait(&log, || {
         let mut check = Command::new(programs.join("pg_isready"));
         check.args(["-q", "-h", "127.0.0.1", "-p", &port.to_string()]);
         check.status().is_ok_and(|status| status.success())
-    })
+    })?;
+    if statistics {
+        create_statement_statistics(&programs, port, password)?;
+    }
+    Ok(server)
+}
+
+/// Whether PostgreSQL's own additional modules are installed: Debian puts them beside the programs, others do not always
+/// have them.
+fn has_statement_statistics(programs: &Path) -> bool {
+    ["../lib", "../lib/postgresql"]
+        .iter()
+        .any(|lib| programs.join(lib).join("pg_stat_statements.so").is_file())
+}
+
+/// Makes the extension in the database that there is, and in the template of those that tests make.
+fn create_statement_statistics(programs: &Path, port: u16, password: &str) -> anyhow::Result<()> {
+    for database in ["template1", "postgres"] {
+        let output = Command::new(programs.join("psql"))
+            .args(["-X", "-q", "-h", "127.0.0.1", "-p", &port.to_string()])
+            .args(["-U", "postgres", "-d", database])
+            .args(["-c", "CREATE EXTENSION IF NOT EXISTS pg_stat_statements"])
+            .env("PGPASSWORD", password)
+            .output()
+            .context("starting psql")?;
+        ensure!(
+            output.status.success(),
+            "the extension pg_stat_statements cannot be made: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+    }
+    Ok(())
 }
 
 /// Removes the data that [`postgres`] keeps for `dir`.

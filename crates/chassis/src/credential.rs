@@ -4,8 +4,21 @@ use http::{HeaderMap, header::AUTHORIZATION};
 
 telemetry::metrics! {
     /// Attempts to authenticate where the caller entered, by method (bearer, x_api_key, none) and result.
-    pub static AUTH_ATTEMPTS: Counter["method", "result"] = "mcp_auth_attempts_total";
+    pub static AUTH_ATTEMPTS: Counter["method", "result"] = "mcp_auth_attempts_total",
+        known: &[&["bearer", "x_api_key", "none"], &RESULTS];
 }
+
+/// How an attempt may go.
+const RESULTS: [&str; 8] = [
+    "success",
+    "missing",
+    "malformed",
+    "invalid",
+    "revoked",
+    "expired",
+    "suspended",
+    "unavailable",
+];
 
 /// An API key as it came, not yet looked at.
 #[derive(Clone, Copy)]

@@ -8,6 +8,7 @@ pub mod catalogue;
 pub mod changes;
 pub mod cli;
 mod clock;
+mod database;
 pub mod error;
 pub mod grpc;
 pub mod http;
@@ -65,8 +66,8 @@ impl chassis::Service for RestApi {
         let coordination = coordination::connect(&settings.redis).context("redis.url")?;
         follow_redis(&coordination, host);
         let replica = format!("{}-{}", host_name(), uuid::Uuid::now_v7());
-        watch_pool(&store, host);
         let leadership = leader::export_shared_gauges(Arc::clone(&store), replica.clone(), host);
+        database::observe(&store, &leadership, host);
         let api = assemble(&settings, Arc::clone(&store), &coordination, replica, host)?;
         queue::sweep(api.clone(), leadership);
         let guard = Guard {
@@ -123,17 +124,6 @@ fn follow_redis(coordination: &Coordination, host: &Host) {
         host.tasks
             .spawn("redis", host.readiness.dependency("redis").follow(up));
     }
-}
-
-/// The pool's state, read at each scrape.
-fn watch_pool(store: &SharedStore, host: &Host) {
-    let store = Arc::clone(store);
-    host.telemetry.on_scrape(move || {
-        let pool = store.pool();
-        metrics::DB_POOL_CONNECTIONS.set(pool.idle as f64, ["idle"]);
-        metrics::DB_POOL_CONNECTIONS.set(f64::from(pool.open) - pool.idle as f64, ["used"]);
-        metrics::DB_POOL_MAX.set(f64::from(pool.max), []);
-    });
 }
 
 fn host_name() -> String {

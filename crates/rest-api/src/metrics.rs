@@ -44,15 +44,29 @@ telemetry::metrics! {
     pub static EXECUTIONS_REAPED: Counter["tool", "status"] = "mcp_executions_reaped_total";
     /// Runs that schedules were due for, by what became of them: enqueued, missed (their time passed and another run
     /// stands for them, or none), refused.
-    pub static SCHEDULE_RUNS: Counter["result"] = "mcp_schedule_runs_total";
+    pub static SCHEDULE_RUNS: Counter["result"] = "mcp_schedule_runs_total",
+        known: &[&["enqueued", "missed", "refused"]];
     /// Schedules that switched themselves off, by reason.
-    pub static SCHEDULES_DISABLED: Counter["reason"] = "mcp_schedules_disabled_total";
+    pub static SCHEDULES_DISABLED: Counter["reason"] = "mcp_schedules_disabled_total",
+        known: &[&["key_revoked", "tool_removed", "arguments_invalid", "not_allowed", "idempotency_key_taken"]];
     /// Workers' lease streams that are open.
     pub static LEASE_STREAMS: Gauge[] = "rest_api_lease_streams";
     /// Connections of the database pool, by state (idle, used).
     pub static DB_POOL_CONNECTIONS: Gauge["state"] = "db_pool_connections";
     /// The most connections that the database pool may open.
     pub static DB_POOL_MAX: Gauge[] = "db_pool_max_connections";
+    /// Size of the database, bytes. Exported by one replica.
+    pub static DB_SIZE: Gauge[] = "db_size_bytes";
+    /// Whether PostgreSQL's statistics of statements can be read (1) or not (0): they want its extension
+    /// pg_stat_statements. Exported by one replica; absent on SQLite.
+    pub static DB_STATEMENT_STATISTICS_UP: Gauge[] = "db_statement_statistics_up";
+    /// Calls of the 20 SQL statements that PostgreSQL spent the most time on, by their text without values. Exported by
+    /// one replica.
+    pub static DB_STATEMENT_CALLS: Counter["statement"] = "db_statement_calls_total";
+    /// Time that PostgreSQL spent on those statements, seconds.
+    pub static DB_STATEMENT_DURATION: Counter["statement"] = "db_statement_duration_seconds_total";
+    /// Rows that those statements gave or touched.
+    pub static DB_STATEMENT_ROWS: Counter["statement"] = "db_statement_rows_total";
     /// Whether this replica holds the lease to export what replicas share (1) or not (0).
     pub static LEADER: Gauge[] = "rest_api_leader";
     /// Catalogue watches that are open.
@@ -63,5 +77,21 @@ telemetry::metrics! {
 pub(crate) fn count_failure(tool: &str, status: ExecutionStatus, code: &str) {
     if status != ExecutionStatus::Cancelled {
         TOOL_EXECUTION_FAILURES.inc([tool, code]);
+    }
+}
+
+/// Shows what may happen to a tool's executions before it does: a count that first appears at 1 hides that one from
+/// `rate()`.
+pub(crate) fn announce(tool: &str) {
+    EXECUTION_RETRIES.add(0, [tool]);
+    for status in [ExecutionStatus::Succeeded, ExecutionStatus::Failed] {
+        TOOL_EXECUTIONS.add(0, [tool, status.as_str()]);
+    }
+    for status in [
+        ExecutionStatus::Queued,
+        ExecutionStatus::Dead,
+        ExecutionStatus::OutcomeUnknown,
+    ] {
+        EXECUTIONS_REAPED.add(0, [tool, status.as_str()]);
     }
 }

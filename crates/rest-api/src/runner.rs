@@ -9,11 +9,16 @@ use chassis::{
 };
 use domain::execution::Outcome;
 use proto::v1::{
-    FetchRequest, Progress, RunToolRequest, run_tool_event::Event, tool_runner_client::ToolRunnerClient,
+    FetchRequest, PingRequest, Progress, RunToolRequest, run_tool_event::Event,
+    tool_runner_client::ToolRunnerClient,
 };
 use secrecy::{ExposeSecret, SecretString};
 use std::{error::Error as _, time::Duration};
 use tonic::{Code, Status, Streaming};
+
+/// How often a worker is asked for a sign of life, and how long that may take: a loss shows within their sum.
+const PING_EVERY: Duration = Duration::from_secs(5);
+const PING_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The client of the workers. Cheap to clone.
 #[derive(Clone)]
@@ -50,11 +55,34 @@ impl Runner {
             .context("SERVICE_TOKEN is not set: workers would refuse us")?;
         let channel =
             chassis::grpc::channel(host, "worker", url, &ChannelOptions::default()).context("worker.url")?;
-        Ok(Self {
+        let runner = Self {
             client: ToolRunnerClient::new(channel),
             token,
             worker: host.readiness.dependency("worker"),
-        })
+        };
+        host.tasks.spawn("worker's state", runner.clone().watch());
+        Ok(runner)
+    }
+
+    /// Asks for a sign of life again and again: calls tell no more than how it was at the last one.
+    async fn watch(self) {
+        loop {
+            match tokio::time::timeout(PING_PATIENCE, self.ping()).await {
+                Ok(Ok(())) => self.worker.up(),
+                Ok(Err(status)) => note(&self.worker, &status),
+                Err(_) => self.worker.down("it does not answer"),
+            }
+            tokio::time::sleep(PING_EVERY).await;
+        }
+    }
+
+    async fn ping(&self) -> Result<(), Status> {
+        let request = with_bearer(tonic::Request::new(PingRequest {}), self.token.expose_secret())?;
+        match self.client.clone().ping(request).await {
+            // A worker of the version before: it answers, which is all that was asked for.
+            Err(status) if status.code() == Code::Unimplemented => Ok(()),
+            answer => answer.map(drop),
+        }
     }
 
     /// Hands a run to a worker. Dropping what it answers cancels the run.

@@ -33,8 +33,9 @@ pub async fn query<T, E>(
         query.await
     };
     DB_QUERY_DURATION.record(started.elapsed(), [operation]);
+    // Also when it did not fail: an error count that first appears at 1 hides that error from `rate()`.
+    DB_QUERY_ERRORS.add(u64::from(result.is_err()), [operation]);
     if result.is_err() {
-        DB_QUERY_ERRORS.inc([operation]);
         open.fail(std::any::type_name::<E>());
     }
     result

@@ -7,6 +7,7 @@
 pub mod client;
 pub mod context;
 pub mod db;
+mod directories;
 pub mod grpc;
 pub mod http;
 pub mod logs;
@@ -22,7 +23,8 @@ pub use logs::InvalidDirective;
 pub use settings::Settings;
 
 use anyhow::Context as _;
-use metrics::{Declaration, Gauge, Registry, catalogue};
+use metrics::{Counter, Declaration, Gauge, Registry, catalogue};
+use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -62,6 +64,7 @@ pub fn init(
             .ok()
             .context("telemetry has been started before in this process")?;
         runtime::observe(&registry, info);
+        directories::observe_all(&registry, settings);
     }
     let traces = traces::init(&info, environment, &settings.tracing)?;
     let logs = logs::init_subscriber(&info, environment, &settings.logging, &traces)?;
@@ -196,6 +199,21 @@ impl Handle {
         sample: impl Fn() -> Vec<([String; N], f64)> + Send + Sync + 'static,
     ) {
         self.registry.on_scrape_gauge(gauge, sample);
+    }
+
+    /// Renders `counter` from the totals that `sample` gives at each scrape, for what somebody else counts. A series that
+    /// it no longer gives is gone. The counter must not be increased elsewhere.
+    pub fn on_scrape_counter<const N: usize>(
+        &self,
+        counter: &'static Counter<N>,
+        sample: impl Fn() -> Vec<([String; N], f64)> + Send + Sync + 'static,
+    ) {
+        self.registry.on_scrape_counter(counter, sample);
+    }
+
+    /// Measures how much room there is where `path` lies, as `data_directory_free_bytes` of the directory called `name`.
+    pub fn watch_directory(&self, name: &str, path: PathBuf) {
+        directories::observe(&self.registry, name, path);
     }
 
     /// What is logged: a level or directives. Empty once telemetry is shut down.

@@ -1,7 +1,7 @@
 //! The `monitoring:` section of a service's settings.
 
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 /// What a service logs, traces and measures, and where that goes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -13,6 +13,9 @@ pub struct Settings {
     pub tracing: Tracing,
     /// Metrics.
     pub metrics: Metrics,
+    /// Directories whose free space is measured, by name, beside those that the service knows itself (`logs`,
+    /// `database`).
+    pub data_directories: BTreeMap<String, PathBuf>,
 }
 
 /// What is logged, how and where to.

@@ -211,6 +211,10 @@ pub(crate) fn sampled(
     span.set_attributes(attributes);
     if let Some(request) = base.get::<Request>() {
         span.set_attribute(KeyValue::new("request.id", request.id().as_str().to_owned()));
+        if request.is_debug() {
+            // For a collector that samples by the whole trace: what somebody asked to see is kept.
+            span.set_attribute(KeyValue::new("devops_mcp.debug", true));
+        }
     }
     Some(Open {
         cx: base.with_span(span),

@@ -58,6 +58,11 @@ impl v1::tool_runner_server::ToolRunner for Runs {
         });
         Ok(Response::new(Box::pin(parts)))
     }
+
+    async fn ping(&self, request: Request<v1::PingRequest>) -> Result<Response<v1::PingResponse>, Status> {
+        chassis::grpc::require_service_token(request.metadata(), self.service_token.as_ref())?;
+        Ok(Response::new(v1::PingResponse {}))
+    }
 }
 
 /// The run is the stream: when the caller leaves, tonic drops the stream, and all that the run holds with it.

@@ -46,22 +46,22 @@ pub enum Refused {
 }
 
 impl Refused {
-    /// Every reason there is.
-    pub const ALL: [Self; 10] = [
-        Self::Unspecified,
-        Self::Loopback,
-        Self::Private,
-        Self::LinkLocal,
-        Self::Shared,
-        Self::Metadata,
-        Self::Multicast,
-        Self::Documentation,
-        Self::Benchmarking,
-        Self::Reserved,
+    /// The words of every reason there is.
+    pub const WORDS: [&'static str; 10] = [
+        Self::Unspecified.as_str(),
+        Self::Loopback.as_str(),
+        Self::Private.as_str(),
+        Self::LinkLocal.as_str(),
+        Self::Shared.as_str(),
+        Self::Metadata.as_str(),
+        Self::Multicast.as_str(),
+        Self::Documentation.as_str(),
+        Self::Benchmarking.as_str(),
+        Self::Reserved.as_str(),
     ];
 
     /// The word in the metric's label.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Unspecified => "unspecified",
             Self::Loopback => "loopback",

@@ -16,7 +16,8 @@ telemetry::metrics! {
     /// Runs turned away because too many waited, or for too long.
     pub static OVERLOADED: Counter[] = "worker_overloaded_total";
     /// Addresses that outgoing calls were kept from, by the kind of address.
-    pub static GUARD_REFUSALS: Counter["reason"] = "worker_guard_refusals_total";
+    pub static GUARD_REFUSALS: Counter["reason"] = "worker_guard_refusals_total",
+        known: &[&crate::guard::Refused::WORDS];
     /// Size of the bodies that tools' endpoints answered with.
     pub static RESPONSE_SIZE: Histogram[] = "worker_response_bytes", buckets: &buckets::BYTES_1KIB_1MIB;
     /// Runs from the queue that are held: they run, wait for a slot, or their outcome is not stored yet.
@@ -24,33 +25,26 @@ telemetry::metrics! {
     /// Whether the stream stands over which runs come from the queue: 1 or 0.
     pub static LEASE_STREAM_UP: Gauge[] = "worker_lease_stream_up";
     /// Heartbeats for runs from the queue, by result: ok or error.
-    pub static HEARTBEATS: Counter["result"] = "worker_heartbeats_total";
+    pub static HEARTBEATS: Counter["result"] = "worker_heartbeats_total",
+        known: &[&["ok", "error"]];
     /// Reports on runs from the queue: of an outcome or that a run is handed_back; accepted, retried, lost (the run is
     /// another's), refused or given_up.
-    pub static REPORTS: Counter["what", "result"] = "worker_reports_total";
+    pub static REPORTS: Counter["what", "result"] = "worker_reports_total",
+        known: &[&["outcome", "handed_back"], &["accepted", "retried", "lost", "refused", "given_up"]];
     /// Runs of scheduled jobs, by result: ok or error.
-    pub static JOBS: Counter["job", "result"] = "worker_jobs_total";
+    pub static JOBS: Counter["job", "result"] = "worker_jobs_total",
+        known: &[&crate::jobs::NAMES, &["ok", "error"]];
     /// How long runs of scheduled jobs took.
     pub static JOB_DURATION: Histogram["job"] = "worker_job_duration_seconds", buckets: &buckets::MCP;
     /// Rows that scheduled jobs changed or deleted.
-    pub static JOB_ROWS: Counter["job"] = "worker_job_rows_total";
+    pub static JOB_ROWS: Counter["job"] = "worker_job_rows_total",
+        known: &[&crate::jobs::NAMES];
 }
 
-/// Shows the metrics whose labels are known before they have counted anything, so that "none" is told from "unknown".
+/// Shows the gauges before anything has moved them, so that "none" is told from "unknown".
 pub(crate) fn announce() {
     RUNS_IN_FLIGHT.set(0, []);
     SLOTS_WAITING.set(0, []);
-    OVERLOADED.add(0, []);
     LEASED_RUNS.set(0, []);
     LEASE_STREAM_UP.set(0, []);
-    for result in ["ok", "error"] {
-        HEARTBEATS.add(0, [result]);
-    }
-    for result in ["accepted", "retried", "lost", "refused", "given_up"] {
-        REPORTS.add(0, ["outcome", result]);
-        REPORTS.add(0, ["handed_back", result]);
-    }
-    for reason in crate::guard::Refused::ALL {
-        GUARD_REFUSALS.add(0, [reason.as_str()]);
-    }
 }

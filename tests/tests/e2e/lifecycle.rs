@@ -223,3 +223,29 @@ async fn admin_pages_need_the_token() -> Outcome {
         .problem(400, "invalid_log_level")?;
     Ok(())
 }
+
+#[tokio::test]
+async fn what_a_service_needs_is_seen_to_go_and_to_come_back_without_traffic() -> Outcome {
+    let mut stack = Stack::builder(Backend::Sqlite).start().await?;
+    let seen = async |stack: &Stack, service, dependency, up: f64| {
+        let labels = [("dependency", dependency)];
+        stack.wait_metric(service, "dependency_up", &labels, |n| n == up).await
+    };
+    for (gone, watchers) in [
+        (WORKER, &[(REST_API, "worker")][..]),
+        (REST_API, &[(MCP_SERVER, "rest-api"), (WORKER, "rest-api")]),
+    ] {
+        for (service, dependency) in watchers {
+            seen(&stack, service, dependency, 1.0).await?;
+        }
+        stack.process_mut(gone).kill();
+        for (service, dependency) in watchers {
+            seen(&stack, service, dependency, 0.0).await?;
+        }
+        stack.process_mut(gone).start().await?;
+        for (service, dependency) in watchers {
+            seen(&stack, service, dependency, 1.0).await?;
+        }
+    }
+    Ok(())
+}

@@ -251,3 +251,50 @@ async fn clients_cannot_make_labels_without_end() -> Outcome {
     assert!(scrape.sum("telemetry_label_values_capped_total", &[("label", "type")]) >= 15.0);
     Ok(())
 }
+
+#[tokio::test]
+async fn the_database_tells_its_size_and_its_most_expensive_statements() -> Outcome {
+    for backend in Backend::available() {
+        let builder = Stack::builder(backend).services(&[REST_API]);
+        let stack = builder
+            .set(REST_API, "MONITORING__DATA_DIRECTORIES", "{spool: /tmp}")
+            .start()
+            .await?;
+        let rest = stack.rest(&stack.tenant("acme", "all").await?);
+        rest.get("/api/v1/contexts").await?.expect(200)?;
+        let wait = async |metric, labels: &[(&str, &str)]| {
+            stack.wait_metric(REST_API, metric, labels, |n| n > 0.0).await
+        };
+        wait("db_size_bytes", &[]).await?;
+        wait("data_directory_size_bytes", &[("directory", "spool")]).await?;
+        let scrape = stack.metrics(REST_API).await?;
+        assert!(
+            scrape.has("mcp_schedules_disabled_total"),
+            "what has not happened yet is counted already"
+        );
+        if backend == Backend::Sqlite {
+            wait("data_directory_free_bytes", &[("directory", "database")]).await?;
+            assert!(!scrape.has("db_statement_statistics_up") && !scrape.has("db_statement_calls_total"));
+            continue;
+        }
+        wait("db_statement_statistics_up", &[]).await?;
+        for metric in [
+            "db_statement_calls_total",
+            "db_statement_duration_seconds_total",
+            "db_statement_rows_total",
+        ] {
+            wait(metric, &[]).await?;
+        }
+        let scrape = stack.metrics(REST_API).await?;
+        let texts: Vec<_> = scrape
+            .all("db_statement_calls_total", &[])
+            .map(|sample| sample.labels["statement"].clone())
+            .collect();
+        assert!((1..=20).contains(&texts.len()), "{texts:#?}");
+        let tidy = |text: &String| {
+            text.chars().count() <= 120 && !text.contains(['\n', '\'']) && !text.contains("  ")
+        };
+        assert!(texts.iter().all(tidy), "{texts:#?}");
+    }
+    Ok(())
+}

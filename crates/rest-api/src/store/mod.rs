@@ -32,7 +32,7 @@ use domain::{
     tool::{Tool, ToolSpec},
 };
 use secrecy::ExposeSecret as _;
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 /// What a store answers.
 pub type Result<T> = std::result::Result<T, StoreError>;
@@ -140,6 +140,30 @@ pub struct PoolState {
     pub max: u32,
 }
 
+/// What the database knows of the statements that it ran.
+#[derive(Clone, Debug, PartialEq)]
+pub enum StatementStatistics {
+    /// This kind of database keeps no count.
+    NotKept,
+    /// It would, but is not set up for it.
+    NotReadable,
+    /// The statements, the most expensive first.
+    Read(Vec<StatementTotals>),
+}
+
+/// What a statement has cost since the database began to count.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StatementTotals {
+    /// Its text without values and comments, cut to 120 characters.
+    pub text: String,
+    /// How often it ran.
+    pub calls: f64,
+    /// For how long, seconds.
+    pub seconds: f64,
+    /// How many rows it gave or touched.
+    pub rows: f64,
+}
+
 /// The database.
 ///
 /// Every method may answer [`StoreError::Unavailable`]; what else it may answer stands with it.
@@ -153,6 +177,12 @@ pub trait Store: QueueStore + ScheduleStore {
     async fn migrate(&self) -> Result<()>;
     /// Asks the database for a sign of life.
     async fn ping(&self) -> Result<()>;
+    /// The directory of this machine that the database lies in; `None` for a server's and for one in memory.
+    fn directory(&self) -> Option<PathBuf>;
+    /// The database's size, bytes.
+    async fn size_bytes(&self) -> Result<u64>;
+    /// The statements that the database spent the most time on, at most `limit`, as far as it keeps count of them.
+    async fn statement_statistics(&self, limit: u32) -> Result<StatementStatistics>;
     /// Closes the pool.
     async fn close(&self);
 

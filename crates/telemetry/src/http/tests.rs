@@ -119,6 +119,7 @@ fn one_trace_goes_from_the_client_through_http_and_grpc_to_the_query() {
     assert_eq!(attribute("url.path").as_deref(), Some("/items/7"));
     assert_eq!(attribute("tenant.id").as_deref(), Some("acme"));
     assert_eq!(attribute("request.id").as_deref(), Some("r-1"));
+    assert_eq!(attribute("devops_mcp.debug"), None);
     assert_eq!(attribute("http.response.status_code").as_deref(), Some("200"));
 }
 
@@ -259,6 +260,8 @@ fn a_trace_that_begins_here_has_the_id_that_the_client_is_told_and_no_parent() {
     let spans = testing::spans(&trace_id);
     assert_eq!(spans.len(), 1);
     assert_eq!(spans[0].parent_span_id, opentelemetry::trace::SpanId::INVALID);
+    let debugged = opentelemetry::KeyValue::new("devops_mcp.debug", true);
+    assert!(spans[0].attributes.contains(&debugged), "{spans:#?}");
 }
 
 #[test]

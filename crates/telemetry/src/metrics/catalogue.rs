@@ -1,13 +1,14 @@
 //! The declarations as a document.
 
 use super::{Declaration, Kind, own};
-use crate::runtime;
+use crate::{directories, runtime};
 use std::fmt::Write as _;
 
 /// What every service measures, in groups, to stand before a service's own.
 pub const COMMON: &[(&str, &[Declaration])] = &[
     ("Requests, logs and telemetry itself", own::DECLARATIONS),
     ("Process and runtime", runtime::DECLARATIONS),
+    ("Disk space", directories::DECLARATIONS),
 ];
 
 /// A table for each group, sorted by name. The same declarations give the same text.
@@ -41,6 +42,7 @@ fn write_row(page: &mut String, declaration: &Declaration) {
         help,
         labels,
         buckets,
+        known: _,
     } = *declaration;
     let labels = labels
         .iter()

@@ -79,6 +79,10 @@ pub struct Declaration {
     pub labels: &'static [&'static str],
     /// A histogram's bounds, ascending; empty for the others.
     pub buckets: &'static [f64],
+    /// A counter's label values, for each label all that there are; empty where they are not known beforehand. Each
+    /// combination is exported from the start: a counter that first appears with a value hides its first increase from
+    /// `rate()`.
+    pub known: &'static [&'static [&'static str]],
 }
 
 impl Declaration {
@@ -125,7 +129,38 @@ impl Declaration {
             help: help.trim_ascii(),
             labels,
             buckets,
+            known: &[],
         }
+    }
+
+    /// The same with its label values known beforehand.
+    ///
+    /// # Panics
+    /// At compile time, when evaluated in a constant: on anything but a counter, or when there are not values for each
+    /// label.
+    #[must_use]
+    pub const fn with_known(mut self, known: &'static [&'static [&'static str]]) -> Self {
+        assert!(matches!(self.kind, Kind::Counter), "only counters start at 0");
+        assert!(
+            known.len() == self.labels.len(),
+            "every label has its known values"
+        );
+        self.known = known;
+        self
+    }
+
+    /// Every combination of the known label values.
+    pub(super) fn known_series(&self) -> Vec<Vec<&'static str>> {
+        if self.known.is_empty() {
+            return Vec::new();
+        }
+        self.known.iter().fold(vec![Vec::new()], |series, values| {
+            let with = |head: &Vec<&'static str>, value| head.iter().copied().chain([value]).collect();
+            series
+                .iter()
+                .flat_map(|head| values.iter().map(move |value| with(head, *value)))
+                .collect()
+        })
     }
 }
 
@@ -176,6 +211,9 @@ const fn without_suffix<'a>(name: &'a [u8], suffix: &[u8]) -> &'a [u8] {
 /// # }
 /// ```
 ///
+/// A counter whose label values are known beforehand names them, label by label: `known: &[&["ok", "error"]]`. Then all
+/// of its series are there from the start.
+///
 /// The doc comment is the metric's help. Beside the statics stands `DECLARATIONS`, to be given to
 /// [`init`](crate::init).
 #[macro_export]
@@ -183,7 +221,8 @@ macro_rules! metrics {
     ($(
         $(#[doc = $help:literal])+
         $vis:vis static $metric:ident: $kind:ident[$($label:literal),* $(,)?] = $name:literal
-        $(, buckets: $buckets:expr)?;
+        $(, buckets: $buckets:expr)?
+        $(, known: $known:expr)?;
     )+) => {
         /// Every metric declared here.
         #[allow(unreachable_pub, reason = "the module may be private")]
@@ -191,7 +230,7 @@ macro_rules! metrics {
             $crate::metrics::Declaration::new(
                 $crate::metrics::Kind::$kind, $name, concat!($($help),+), &[$($label),*],
                 $crate::metrics!(@buckets $($buckets)?),
-            ),
+            )$(.with_known($known))?,
         )+];
         $(
             $(#[doc = $help])+
@@ -201,7 +240,7 @@ macro_rules! metrics {
             }> = $crate::metrics::$kind::new($crate::metrics::Declaration::new(
                 $crate::metrics::Kind::$kind, $name, concat!($($help),+), &[$($label),*],
                 $crate::metrics!(@buckets $($buckets)?),
-            ));
+            )$(.with_known($known))?);
         )+
     };
     (@buckets $buckets:expr) => { $buckets };

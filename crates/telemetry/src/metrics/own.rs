@@ -1,6 +1,6 @@
 //! What every service measures, whatever it does: declared here, recorded by the layers.
 
-use super::buckets;
+use super::{buckets, limits::CAPPED};
 
 crate::metrics! {
     /// HTTP requests answered. `path` is the route's template or `unmatched`; a client that hung up counts as
@@ -35,13 +35,16 @@ crate::metrics! {
     pub static DB_QUERY_ERRORS: Counter["operation"] = "db_query_errors_total";
 
     /// Events logged, by level.
-    pub static LOG_EVENTS: Counter["level"] = "log_events_total";
+    pub static LOG_EVENTS: Counter["level"] = "log_events_total",
+        known: &[&["error", "warn", "info", "debug", "trace"]];
     /// Log lines lost because the writer could not keep up.
     pub static LOG_LINES_DROPPED: Counter[] = "telemetry_log_lines_dropped_total";
     /// Spans lost on their way to the collector, by reason.
-    pub static SPANS_DROPPED: Counter["reason"] = "telemetry_spans_dropped_total";
+    pub static SPANS_DROPPED: Counter["reason"] = "telemetry_spans_dropped_total",
+        known: &[&["queue_full", "export_failed"]];
     /// Recordings lost because their metric has all the series it may have.
     pub static SERIES_DROPPED: Counter["metric"] = "telemetry_series_dropped_total";
     /// Recordings whose label value became `other`, because the label has all the values it may have.
-    pub static LABEL_VALUES_CAPPED: Counter["label"] = "telemetry_label_values_capped_total";
+    pub static LABEL_VALUES_CAPPED: Counter["label"] = "telemetry_label_values_capped_total",
+        known: &[&CAPPED];
 }

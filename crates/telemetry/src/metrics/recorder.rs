@@ -78,13 +78,31 @@ impl Recorder {
                     .with_context(|| format!("metric {name}"))?;
             }
         }
-        Ok(Self {
+        let recorder = Self {
             service: sanitize_label_value(service),
             inner: builder.build_recorder(),
             declared,
             limits: Limits::new(settings),
             shards: Default::default(),
-        })
+        };
+        recorder.begin_known();
+        Ok(recorder)
+    }
+
+    /// Makes the counters whose label values are known, and those of what may be lost: they stand at 0.
+    fn begin_known(&self) {
+        for declaration in self.declared.values() {
+            for values in declaration.known_series() {
+                let labels = declaration.labels.iter().copied().zip(values);
+                let labels: Vec<_> = labels.map(|(name, value)| Label::new(name, value)).collect();
+                let key = Key::from_parts(declaration.name, labels);
+                self.register_counter(&key, &METADATA).increment(0);
+            }
+            let unbounded = declaration.known.is_empty() && !declaration.labels.is_empty();
+            if unbounded {
+                self.count_dropped(declaration.name, 0);
+            }
+        }
     }
 
     pub(super) fn exporter(&self) -> PrometheusHandle {

@@ -2,7 +2,7 @@
 
 use super::exposition::{self, Format, Samples};
 use super::recorder::Recorder;
-use super::{Declaration, Gauge};
+use super::{Counter, Declaration, Gauge};
 use crate::settings;
 use ::metrics::with_local_recorder;
 use parking_lot::RwLock;
@@ -97,6 +97,24 @@ impl Registry {
         self.on_scrape_samples(move |samples| {
             for (labels, value) in sample() {
                 samples.push(gauge.declaration(), &labels.each_ref().map(String::as_str), value);
+            }
+        });
+    }
+
+    /// Renders `counter` from the totals that `sample` gives at each scrape, for what somebody else counts. A series that
+    /// it no longer gives is gone. The counter must not be increased elsewhere.
+    pub fn on_scrape_counter<const N: usize>(
+        &self,
+        counter: &'static Counter<N>,
+        sample: impl Fn() -> Vec<([String; N], f64)> + Send + Sync + 'static,
+    ) {
+        self.on_scrape_samples(move |samples| {
+            for (labels, value) in sample() {
+                samples.push(
+                    counter.declaration(),
+                    &labels.each_ref().map(String::as_str),
+                    value,
+                );
             }
         });
     }

@@ -18,6 +18,14 @@ use std::{
 };
 use tonic::{Code, Request, Response, Status};
 
+/// The jobs' names, as metrics know them.
+pub(crate) const NAMES: [&str; 4] = [
+    "expire_contexts",
+    "purge_expired",
+    "reap_executions",
+    "run_schedules",
+];
+
 type Client = MaintenanceClient<GrpcChannel>;
 
 /// A job that is done again and again.
@@ -44,13 +52,14 @@ pub(crate) fn start(settings: &settings::Jobs, host: &Host, channel: &GrpcChanne
         return;
     }
     let settings = Arc::new(settings.clone());
-    let jobs: [(&'static str, Box<dyn Job>); 4] = [
+    let jobs: [(&'static str, Box<dyn Job>); NAMES.len()] = [
         ("job expire_contexts", Box::new(expire_contexts::ExpireContexts)),
         ("job purge_expired", Box::new(purge_expired::PurgeExpired)),
         ("job reap_executions", Box::new(reap_executions::ReapExecutions)),
         ("job run_schedules", Box::new(run_schedules::RunSchedules)),
     ];
     for (task, job) in jobs {
+        debug_assert!(NAMES.contains(&job.name()));
         let schedule = Schedule {
             job,
             settings: Arc::clone(&settings),

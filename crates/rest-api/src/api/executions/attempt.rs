@@ -282,6 +282,7 @@ impl Api {
 fn count(execution: &Execution) {
     let labels = [execution.tool.as_str(), execution.status.as_str()];
     let took = execution.finished_at.unwrap_or_else(now) - execution.created_at;
+    metrics::announce(&execution.tool);
     metrics::TOOL_EXECUTIONS.inc(labels);
     if let Some(error) = &execution.error {
         metrics::count_failure(&execution.tool, execution.status, &error.code);

@@ -41,6 +41,7 @@ impl Api {
         let made = self.0.store.create_execution(caller.tenant_id, &new).await;
         let made = made.or_missing("tool")?;
         if let Made::New(execution) = &made {
+            metrics::announce(&execution.tool);
             metrics::EXECUTIONS_ENQUEUED.inc([&execution.tool]);
             if awaits {
                 tracing::info!(execution_id = %execution.id, tool = execution.tool, "execution awaits approval");

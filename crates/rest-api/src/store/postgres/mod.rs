@@ -8,5 +8,6 @@ mod signals;
     reason = "the SQL that both databases understand, typed for each"
 )]
 mod sql;
+mod statistics;
 
 pub(super) use dialect::connect;

@@ -16,7 +16,10 @@ mod store;
 mod tenants;
 mod tools;
 
-pub(super) use super::dialect::{self, Db};
+pub(super) use super::{
+    dialect::{self, Db},
+    statistics,
+};
 pub(super) use statement::Statement;
 
 use crate::store::{Result, StoreError, signals::Signals};

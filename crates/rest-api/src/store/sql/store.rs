@@ -3,11 +3,12 @@
 //! What may meet another transaction over several rows is run again when the database undid it.
 
 use super::{
-    SqlStore, Statement, contexts, dialect, executions, items, keys, leases, retrying, search, tenants, tools,
+    SqlStore, Statement, contexts, dialect, executions, items, keys, leases, retrying, search, statistics,
+    tenants, tools,
 };
 use crate::store::{
     Append, Appended, CatalogueChanges, Contents, CredentialsChange, ExecutionFilter, Idempotency, KeyOwner,
-    Made, PoolState, Result, SealedCredentials, Store,
+    Made, PoolState, Result, SealedCredentials, StatementStatistics, Store,
 };
 use domain::{
     ApiKeyId, ContextId, ExecutionId, TenantId, Time, ToolId,
@@ -18,7 +19,7 @@ use domain::{
     tenant::{Tenant, TenantStatus},
     tool::{Tool, ToolSpec},
 };
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 const PING: Statement = Statement::new("ping", "SELECT 1");
 
@@ -39,6 +40,19 @@ impl Store for SqlStore {
     async fn ping(&self) -> Result<()> {
         PING.call().execute(&self.read).await?;
         Ok(())
+    }
+
+    fn directory(&self) -> Option<PathBuf> {
+        statistics::directory(self)
+    }
+
+    async fn size_bytes(&self) -> Result<u64> {
+        let size: Option<(i64,)> = statistics::SIZE.call().first(&self.read).await?;
+        Ok(size.map_or(0, |(bytes,)| bytes.unsigned_abs()))
+    }
+
+    async fn statement_statistics(&self, limit: u32) -> Result<StatementStatistics> {
+        statistics::statements(self, limit).await
     }
 
     async fn close(&self) {

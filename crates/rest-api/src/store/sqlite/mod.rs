@@ -3,5 +3,6 @@
 mod dialect;
 #[path = "../sql/mod.rs"]
 mod sql;
+mod statistics;
 
 pub(super) use dialect::connect;
