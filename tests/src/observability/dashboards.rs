@@ -24,7 +24,7 @@ static QUERY_RESULT: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"(?s)^\s*query_result\((.*)\)\s*$").expect("a constant pattern"));
 
 /// A dashboard that is being read.
-pub struct Dashboard<'a> {
+struct Dashboard<'a> {
     file: String,
     json: &'a Json,
     variables: Variables,
@@ -36,10 +36,15 @@ pub(super) fn read(root: &Path, path: &Path, choices: &Choices, sources: &mut So
     let file = shown(root, path);
     let text = fs::read_to_string(path).with_context(|| file.clone())?;
     let json: Json = serde_json::from_str(&text).with_context(|| file.clone())?;
-    let variables = variables(&json, &file, choices);
+    read_json(file, &json, choices, sources);
+    Ok(())
+}
+
+fn read_json(file: String, json: &Json, choices: &Choices, sources: &mut Sources) {
+    let variables = variables(json, &file, choices);
     let mut dashboard = Dashboard {
         file,
-        json: &json,
+        json,
         variables,
         sources,
     };
@@ -52,7 +57,6 @@ pub(super) fn read(root: &Path, path: &Path, choices: &Choices, sources: &mut So
             dashboard.read_panel(inner);
         }
     }
-    Ok(())
 }
 
 fn list(value: &Json) -> impl Iterator<Item = &Json> {
@@ -249,4 +253,74 @@ fn choices_query(query: &str) -> Option<String> {
         return Some(format!("group by ({}) ({})", &found[2], &found[1]));
     }
     QUERY_RESULT.captures(query).map(|found| found[1].to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::Purpose, Choices, Sources, read_json};
+    use serde_json::json;
+
+    fn read(json: &crate::Json, choices: &Choices) -> Sources {
+        let mut sources = Sources::default();
+        read_json("x.json".to_owned(), json, choices, &mut sources);
+        sources
+    }
+
+    #[test]
+    fn queries_of_panels_rows_variables_and_annotations() {
+        let prometheus = json!({"type": "prometheus", "uid": "${prometheus}"});
+        let target = |expr: &str| json!([{"expr": expr, "legendFormat": "{{a}} {{ b }}", "instant": true}]);
+        let dashboard = json!({
+            "templating": {"list": [
+                {"name": "prometheus", "type": "datasource", "query": "prometheus"},
+                {"name": "service", "type": "query", "multi": true, "datasource": prometheus,
+                 "query": {"query": "label_values(build_info, service)"}},
+                {"name": "tool", "type": "query", "datasource": {"uid": "${prometheus}"}, "query": "query_result(x)"},
+                {"name": "interval", "type": "interval", "query": "1m,5m", "current": {"value": "$__auto"}},
+            ]},
+            "annotations": {"list": [{"name": "n", "datasource": prometheus, "expr": "ALERTS"}]},
+            "panels": [
+                {"title": "one", "type": "stat", "datasource": prometheus, "targets": target("a{s=~\"$service\"}")},
+                {"title": "row", "type": "row", "panels": [
+                    {"title": "two", "type": "graph", "datasource": prometheus,
+                     "targets": target("b{t=\"$tool\"}[$interval]")},
+                ]},
+            ],
+        });
+        let choices = [(("x.json".to_owned(), "tool".to_owned()), "clock".to_owned())].into();
+        let sources = read(&dashboard, &choices);
+        assert_eq!(sources.findings, [""; 0]);
+        let texts: Vec<&str> = sources
+            .expressions
+            .iter()
+            .map(|found| found.text.as_str())
+            .collect();
+        let expected = [
+            "group by (service) (build_info)",
+            "x",
+            "ALERTS",
+            "a{s=~\".+\"}",
+            "b{t=\"clock\"}[1m]",
+        ];
+        assert_eq!(texts, expected);
+        assert_eq!(sources.expressions[3].printed, ["a", "b"]);
+        assert_eq!(sources.expressions[3].purpose, Purpose::Panel { instant: true });
+    }
+
+    #[test]
+    fn panels_that_ask_nothing_or_what_nobody_defines() {
+        let dashboard = json!({"panels": [
+            {"title": "empty", "type": "stat", "targets": []},
+            {"title": "note", "type": "text"},
+            {"title": "whom", "type": "stat", "targets": [{"expr": "up"}]},
+            {"title": "what", "type": "stat", "datasource": {"type": "prometheus"}, "targets": [{"expr": "up{a=~\"$b\"}"}]},
+        ]});
+        let expected = [
+            "x.json: panel \"empty\": asks nothing",
+            "x.json: panel \"whom\": has no data source",
+            "x.json: panel \"whom\": asks nothing",
+            "x.json: panel \"what\": the variable $b is not defined",
+        ];
+        assert_eq!(read(&dashboard, &Choices::new()).findings, expected);
+    }
 }

@@ -37,6 +37,8 @@ pub struct Series {
     pub labels: BTreeSet<String>,
     /// The bounds of a histogram of ours, on the series of its buckets.
     pub bounds: &'static [f64],
+    /// The values that a label of ours may have, where the declaration names them.
+    pub values: BTreeMap<String, &'static [&'static str]>,
 }
 
 /// All there is.
@@ -152,6 +154,7 @@ impl Known {
             usage,
             labels: BTreeSet::new(),
             bounds,
+            values: BTreeMap::new(),
         });
         series.labels.extend(labels);
     }

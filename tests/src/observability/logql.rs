@@ -105,6 +105,9 @@ pub(super) fn check(query: &str) -> Vec<String> {
                 "(" if at > 0 && is_word(tokens[at - 1]) && !FUNCTIONS.contains(&tokens[at - 1]) => {
                     findings.push(format!("there is no function {}", tokens[at - 1]));
                 }
+                "(" if at > 0 && of_range(tokens[at - 1]) && !has_range(&tokens[at + 1..]) => {
+                    findings.push(format!("{} needs a range: […]", tokens[at - 1]));
+                }
                 _ => {}
             }
         }
@@ -116,6 +119,25 @@ pub(super) fn check(query: &str) -> Vec<String> {
         *finding = format!("LogQL: {finding}");
     }
     findings
+}
+
+/// Whether a function is one of a range.
+fn of_range(function: &str) -> bool {
+    function.ends_with("_over_time") || ["rate", "bytes_rate", "rate_counter"].contains(&function)
+}
+
+/// Whether a range stands before the bracket closes.
+fn has_range(tokens: &[&str]) -> bool {
+    let mut open = 1;
+    let inside = tokens.iter().take_while(|token| {
+        open += match **token {
+            "(" => 1,
+            ")" => -1,
+            _ => 0,
+        };
+        open > 0
+    });
+    inside.copied().any(|token| token == "[")
 }
 
 fn is_word(token: &str) -> bool {
@@ -227,7 +249,11 @@ mod tests {
                 r#"summ(rate({service="worker"}[5m]))"#,
                 "there is no function summ",
             ),
-            ("rate(5m)", "selects no stream"),
+            (
+                r#"sum(rate({service="worker"})) by (x) > rate({service="worker"}[1m])"#,
+                "rate needs a range",
+            ),
+            ("sort(5)", "selects no stream"),
         ] {
             let findings = check(query).join("; ");
             assert!(findings.contains(finding), "{query}: {findings}");

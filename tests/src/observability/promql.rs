@@ -312,7 +312,12 @@ impl Checker<'_> {
             "le" if !series.bounds.is_empty() => {
                 series.bounds.iter().flat_map(|bound| written(*bound)).collect()
             }
-            _ => return None,
+            label => series
+                .values
+                .get(label)?
+                .iter()
+                .map(|value| (*value).to_owned())
+                .collect(),
         };
         let (fits, value) = match &matcher.op {
             MatchOp::Equal => (values.contains(&matcher.value), &matcher.value),

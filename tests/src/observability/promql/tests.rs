@@ -130,6 +130,10 @@ fn queries_that_are_wrong() {
             r#"rate(http_requests_total{service="api"}[5m])"#,
             "has service=\"api\"",
         ),
+        (
+            r#"rate(worker_jobs_total{result="failed"}[5m])"#,
+            "has result=\"failed\"; there are ok, error",
+        ),
         (r#"up{job="redis-exporter"}"#, "has job=\"redis-exporter\""),
         ("sum by (service) (a:rate) / sum(a:rate)", "never match"),
         (
