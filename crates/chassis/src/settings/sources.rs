@@ -104,12 +104,11 @@ impl Source {
     }
 }
 
+/// A setting's key and its value.
+type Setting<'a> = (Vec<String>, Cow<'a, str>);
+
 /// The setting that a variable stands for, and its value: owned when it was read from the file that the variable names.
-fn setting<'a>(
-    name: &str,
-    text: &'a str,
-    shape: &Dict,
-) -> Result<Option<(Vec<String>, Cow<'a, str>)>, SettingsError> {
+fn setting<'a>(name: &str, text: &'a str, shape: &Dict) -> Result<Option<Setting<'a>>, SettingsError> {
     let own = path_of(name);
     let twin = name.strip_suffix(FILE).and_then(path_of);
     // `ready_file` and the like are settings of their own.

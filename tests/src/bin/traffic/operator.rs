@@ -17,6 +17,8 @@ use tokio::time::{Instant, sleep};
 const FOLLOWED: Duration = Duration::from_secs(20);
 /// How often a caller calls too often: what is refused is not to be most of the traffic.
 const BURST_EVERY: Duration = Duration::from_secs(300);
+/// When it does so first: not while everybody else connects.
+const FIRST_BURST: Duration = Duration::from_secs(20);
 /// How long such a caller tries, and how many calls it has under way.
 const BURST: (Duration, usize) = (Duration::from_secs(4), 32);
 
@@ -24,7 +26,7 @@ impl Work {
     /// Does one thing after another until the time is over.
     pub(crate) async fn operator(self: Arc<Self>, callers: Callers) {
         let mut turn = 0;
-        let mut burst = Instant::now();
+        let mut burst = Instant::now() + FIRST_BURST;
         while self.pause().await {
             let deed = turn % 12;
             turn += 1;
