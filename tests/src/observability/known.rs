@@ -114,6 +114,10 @@ impl Known {
                 &labels,
                 declaration.buckets,
             );
+            if let Some(series) = known.series.get_mut(declaration.name) {
+                let own = declaration.labels.iter().map(|label| scraped(label));
+                series.values = own.zip(declaration.known.iter().copied()).collect();
+            }
         }
         for name in OF_TARGETS {
             known.add(name, "gauge", &TARGET.map(str::to_owned).into(), &[]);

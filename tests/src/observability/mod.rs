@@ -154,7 +154,7 @@ fn check_search(text: &str, known: &Known) -> Vec<String> {
     };
     let service = target["service"].as_str().unwrap_or_default();
     match target["queryType"].as_str() {
-        Some("search") if known.services.iter().any(|known| *known == service) => Vec::new(),
+        Some("search") if known.services.contains(&service) => Vec::new(),
         Some("search") => vec![format!("searches traces of `{service}`, which is no service")],
         Some("dependencyGraph") => Vec::new(),
         // An id that is to be typed in is empty at first.

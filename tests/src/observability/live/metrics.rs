@@ -6,14 +6,6 @@ use super::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Metrics of ours that a minute without faults does not move, and why.
-const QUIET: &[(&str, &str)] = &[];
-
-/// Whether a metric may be missing while all is well.
-fn is_quiet(name: &str) -> bool {
-    QUIET.iter().any(|(quiet, _)| *quiet == name)
-}
-
 /// The queries of rules and documents may have no answer, but what they ask of must be there: each selector by itself,
 /// or at least its metric (where it selects failures, say).
 pub(super) async fn selectors(
@@ -43,7 +35,7 @@ pub(super) async fn selectors(
     let mut findings = Vec::new();
     for (selector, (name, place)) in places {
         // Alerts exist as they fire.
-        if is_quiet(&name) || rare(&name) || name.starts_with("ALERTS") {
+        if rare(&name) || name.starts_with("ALERTS") {
             continue;
         }
         let there = |selector: &str| format!("group(last_over_time({selector}[10m]))");
@@ -75,7 +67,7 @@ pub(super) async fn own(prometheus: &Prometheus) -> anyhow::Result<Vec<String>> 
     for declaration in known::declarations().iter().flat_map(|(_, group)| *group) {
         let name = declaration.name;
         let there = exposed.contains(name) || exposed.contains(&format!("{name}_count"));
-        if !there && !is_quiet(name) {
+        if !there {
             findings.push(format!("{name} is declared, but no service exposes it"));
         }
     }
