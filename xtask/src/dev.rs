@@ -5,6 +5,8 @@
 
 mod background;
 mod console;
+mod forward;
+mod monitoring;
 mod plan;
 mod secrets;
 mod service;
@@ -12,7 +14,8 @@ mod summary;
 mod supervisor;
 mod tenant;
 
-pub(crate) use summary::EnvFile;
+pub(crate) use summary::{EnvFile, first_steps};
+pub(crate) use tenant::make_key;
 
 use crate::{process::Interrupt, workspace::Workspace};
 use background::State;
@@ -59,12 +62,28 @@ pub(crate) struct Args {
     /// Send traces to this OTLP/gRPC endpoint, e.g. http://127.0.0.1:4317
     #[arg(long, value_name = "URL")]
     otlp: Option<String>,
+    /// Watch the services with the whole stack in containers: Grafana, Prometheus, Loki, Jaeger …; logs go to DIR/logs
+    #[arg(long)]
+    stack: bool,
+    /// With --stack: more variables over deploy/.env, such as image names from a mirror
+    #[arg(long, value_name = "FILE", requires = "stack")]
+    images_env: Option<PathBuf>,
+    /// Start no Prometheus and Alertmanager, installed or not
+    #[arg(long, conflicts_with = "stack")]
+    no_monitoring: bool,
     /// Drive realistic load as long as the services run
     #[arg(long)]
     traffic: bool,
     /// This process is the background's supervisor
     #[arg(long, hide = true)]
     supervise: bool,
+}
+
+impl Args {
+    /// Whether the services log to files: nobody sits before them, or an agent is to read them.
+    const fn logs_to_files(&self) -> bool {
+        self.supervise || self.stack
+    }
 }
 
 /// The directory that a run keeps everything in.

@@ -9,13 +9,18 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// `dev.env`: `NAME=value` lines that a shell can source.
+/// A file of `NAME=value` lines that a shell can source.
 pub(crate) struct EnvFile(PathBuf);
 
 impl EnvFile {
-    /// The file of a data directory.
+    /// `dev.env` of a data directory.
     pub(crate) fn at(data: &Path) -> Self {
         Self(data.join("dev.env"))
+    }
+
+    /// Any such file.
+    pub(crate) fn of(path: &Path) -> Self {
+        Self(path.to_owned())
     }
 
     /// Where it is.
@@ -37,9 +42,10 @@ impl EnvFile {
             .collect())
     }
 
-    fn write(&self, variables: &[(String, String)]) -> anyhow::Result<()> {
+    /// Writes it; `by` says which command did.
+    pub(crate) fn write(&self, by: &str, variables: &[(String, String)]) -> anyhow::Result<()> {
         let lines = variables.iter().map(|(name, value)| format!("{name}={value}\n"));
-        let text: String = std::iter::once("# By `cargo xtask dev`: `. dev.env`\n".to_owned())
+        let text: String = std::iter::once(format!("# By `{by}`, to be sourced by a shell\n"))
             .chain(lines)
             .collect();
         write_private(&self.0, &text)
@@ -55,6 +61,8 @@ pub(super) struct Ready<'a> {
     pub(super) redis: Option<String>,
     /// The directory of the log files of a detached run.
     pub(super) logs: Option<String>,
+    /// What watches it, a line a part.
+    pub(super) monitoring: &'a [String],
 }
 
 impl Ready<'_> {
@@ -75,11 +83,11 @@ impl Ready<'_> {
             variable("API_KEY", self.api_key),
             variable("ADMIN_TOKEN", self.admin_token),
         ];
-        EnvFile::at(data).write(&variables)?;
+        EnvFile::at(data).write("cargo xtask dev", &variables)?;
         let usual = workspace.root.join("target/dev");
         if data == workspace.target.join("dev") && data != usual {
             fs::create_dir_all(&usual).with_context(|| format!("creating {}", usual.display()))?;
-            EnvFile::at(&usual).write(&variables)?;
+            EnvFile::at(&usual).write("cargo xtask dev", &variables)?;
         }
         Ok(variables)
     }
@@ -102,11 +110,7 @@ impl Ready<'_> {
             .as_ref()
             .map(|dir| format!("  Logs         {dir}\n"))
             .unwrap_or_default();
-        let configuration = json!({ "mcpServers": { "devops-mcp": {
-            "type": "http",
-            "url": urls.mcp,
-            "headers": { "Authorization": format!("Bearer {api_key}") },
-        } } });
+        let monitoring: String = self.monitoring.iter().map(|line| format!("  {line}\n")).collect();
         format!(
             r#"
 DevOps MCP is ready.
@@ -122,18 +126,11 @@ DevOps MCP is ready.
   Admin token  {admin_token}
   For scripts  . {env_file}
 {logs}
-Make a context and list it:
-
-  curl -s {rest}/api/v1/contexts -H 'Authorization: Bearer {api_key}' \
-    -H 'Content-Type: application/json' -d '{{"name": "first", "type": "manual"}}'
-  curl -s {rest}/api/v1/contexts -H 'Authorization: Bearer {api_key}'
-
-An MCP client's configuration:
-
-{configuration:#}
-
+{monitoring}
+{first}
 {stop}
 "#,
+            first = first_steps(&urls.rest, &urls.mcp, api_key),
             mcp = urls.mcp,
             mcp_base = urls.mcp_base,
             rest = urls.rest,
@@ -142,4 +139,25 @@ An MCP client's configuration:
             worker_grpc = urls.worker_grpc,
         )
     }
+}
+
+/// The first calls to make, and an MCP client's configuration.
+pub(crate) fn first_steps(rest_url: &str, mcp_url: &str, api_key: &str) -> String {
+    let configuration = json!({ "mcpServers": { "devops-mcp": {
+        "type": "http",
+        "url": mcp_url,
+        "headers": { "Authorization": format!("Bearer {api_key}") },
+    } } });
+    format!(
+        r#"Make a context and list it:
+
+  curl -s {rest_url}/api/v1/contexts -H 'Authorization: Bearer {api_key}' \
+    -H 'Content-Type: application/json' -d '{{"name": "first", "type": "manual"}}'
+  curl -s {rest_url}/api/v1/contexts -H 'Authorization: Bearer {api_key}'
+
+An MCP client's configuration:
+
+{configuration:#}
+"#
+    )
 }

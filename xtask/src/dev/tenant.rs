@@ -20,20 +20,22 @@ pub(super) fn api_key(
     {
         return Ok(key.to_owned());
     }
-    said(
-        rest_api
-            .command()
-            .args(["tenants", "create", TENANT, "--if-missing"]),
-    )?;
+    let key = make_key(|| rest_api.command())?;
+    secrets.keep_api_key(database, &key)?;
+    Ok(key)
+}
+
+/// Makes a key with every scope, and its tenant; `rest_api` starts rest-api's command line.
+pub(crate) fn make_key(rest_api: impl Fn() -> Command) -> anyhow::Result<String> {
+    said(rest_api().args(["tenants", "create", TENANT, "--if-missing"]))?;
     let args = [
         "keys", "create", "--tenant", TENANT, "--name", "dev", "--scopes", "all", "--json",
     ];
     let answer: Value =
-        serde_json::from_str(&said(rest_api.command().args(args))?).context("what `keys create` printed")?;
+        serde_json::from_str(&said(rest_api().args(args))?).context("what `keys create` printed")?;
     let key = answer["secret"]
         .as_str()
         .context("`keys create` printed no secret")?;
-    secrets.keep_api_key(database, key)?;
     Ok(key.to_owned())
 }
 
