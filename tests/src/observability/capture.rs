@@ -14,7 +14,7 @@ use std::{
 /// What one Prometheus has.
 struct Seen {
     url: String,
-    /// The jobs that it scrapes.
+    /// The jobs that it scrapes with success.
     jobs: BTreeSet<String>,
     /// (Job, metric) → entry.
     entries: BTreeMap<(String, String), Entry>,
@@ -93,10 +93,10 @@ fn belongs(series: &str, metric: &str) -> bool {
 async fn see(url: &str, used: &BTreeSet<String>) -> anyhow::Result<Seen> {
     let prometheus = Prometheus::new(url);
     let kinds = prometheus.kinds().await?;
-    let up = prometheus.series("up").await?.into_iter();
+    let up = prometheus.query("up == 1").await?.into_iter();
     let mut seen = Seen {
         url: url.to_owned(),
-        jobs: up.filter_map(|mut labels| labels.remove("job")).collect(),
+        jobs: up.filter_map(|mut one| one.labels.remove("job")).collect(),
         entries: BTreeMap::new(),
     };
     for name in used {
