@@ -329,7 +329,7 @@ fn what_is_sampled_at_scrape_time_comes_and_goes() {
     assert!(page(&registry, None).contains("parcels_waiting{"));
     let second = page(&registry, None);
     assert!(
-        !second.contains("parcels_waiting"),
+        !second.contains("parcels_waiting{") && !second.contains("# TYPE parcels_waiting"),
         "neither samples nor head are left"
     );
     assert!(
