@@ -48,7 +48,8 @@ telemetry::metrics! {
         known: &[&["enqueued", "missed", "refused"]];
     /// Schedules that switched themselves off, by reason.
     pub static SCHEDULES_DISABLED: Counter["reason"] = "mcp_schedules_disabled_total",
-        known: &[&["key_revoked", "tool_removed", "arguments_invalid", "not_allowed", "idempotency_key_taken"]];
+        known: &[&["timetable_invalid", "key_revoked", "tool_removed", "arguments_invalid", "not_allowed",
+            "idempotency_key_taken"]];
     /// Workers' lease streams that are open.
     pub static LEASE_STREAMS: Gauge[] = "rest_api_lease_streams";
     /// Connections of the database pool, by state (idle, used).
