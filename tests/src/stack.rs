@@ -1,7 +1,9 @@
 //! The three services together.
 
 use crate::{
-    Backend, Json, Sink, logs,
+    Backend, Json, Sink,
+    installation::Installation,
+    logs,
     mcp::{self, Era},
     process::{Process, free_port},
     raw::Raw,
@@ -86,6 +88,9 @@ impl Builder {
     /// # Errors
     /// When one does not start; with its log.
     pub async fn start(self) -> anyhow::Result<Stack> {
+        if let Some(installation) = Installation::from_env()? {
+            return self.on(installation);
+        }
         let mut stack = self.prepare().await?;
         for process in &mut stack.processes {
             process.start().await?;
@@ -94,6 +99,23 @@ impl Builder {
             stack.wait_connected(name, &stack.http(name)).await?;
         }
         Ok(stack)
+    }
+
+    /// The services of a running installation instead, where they are as this test wants them.
+    fn on(self, installation: Installation) -> anyhow::Result<Stack> {
+        let open = |(service, key, _): &(&str, String, String)| {
+            *service == WORKER && key == "DEVOPS_MCP__OUTBOUND__ALLOW_PRIVATE"
+        };
+        anyhow::ensure!(
+            self.otlp.is_none() && self.redis.is_none() && self.variables.iter().all(open),
+            "this test needs services with settings of its own: it cannot run on an installation"
+        );
+        Ok(Stack {
+            processes: Vec::new(),
+            directory: Directory::create()?,
+            ports: BTreeMap::new(),
+            installation: Some(installation),
+        })
     }
 
     async fn prepare(self) -> anyhow::Result<Stack> {
@@ -149,6 +171,7 @@ impl Builder {
             processes,
             directory,
             ports: ports.into_iter().map(|(k, v)| (k.to_owned(), v)).collect(),
+            installation: None,
         })
     }
 }
@@ -205,6 +228,8 @@ pub struct Stack {
     processes: Vec<Process>,
     directory: Directory,
     ports: BTreeMap<String, (u16, u16)>,
+    /// Services that were there already, instead of processes.
+    installation: Option<Installation>,
 }
 
 impl Stack {
@@ -259,6 +284,9 @@ impl Stack {
 
     /// A service's HTTP address, `http://host:port`.
     pub fn http(&self, name: &str) -> String {
+        if let Some(installation) = &self.installation {
+            return installation.http(name);
+        }
         format!("http://127.0.0.1:{}", self.ports[name].0)
     }
 
@@ -340,8 +368,15 @@ impl Stack {
     /// # Errors
     /// When it fails; with what it said.
     pub async fn admin(&self, arguments: &[&str]) -> anyhow::Result<String> {
-        let mut command = tokio::process::Command::from(self.process(REST_API).command());
-        let output = command.args(arguments).output().await?;
+        let mut command = match &self.installation {
+            Some(installation) => installation.admin(arguments),
+            None => {
+                let mut command = tokio::process::Command::from(self.process(REST_API).command());
+                command.args(arguments);
+                command
+            }
+        };
+        let output = command.output().await?;
         let (out, err) = (
             String::from_utf8_lossy(&output.stdout),
             String::from_utf8_lossy(&output.stderr),
@@ -358,8 +393,19 @@ impl Stack {
     /// # Errors
     /// When rest-api refuses.
     pub async fn tenant(&self, name: &str, scopes: &str) -> anyhow::Result<String> {
-        self.admin(&["tenants", "create", name]).await?;
+        self.admin(&["tenants", "create", &self.own(name)]).await?;
         self.key(name, scopes).await
+    }
+
+    /// A tenant's name as the services know it: other tests' tenants may be in the same installation.
+    pub fn own(&self, tenant: &str) -> String {
+        match &self.installation {
+            Some(_) => format!(
+                "{tenant}-{}",
+                self.directory.name().rsplit('-').next().unwrap_or_default()
+            ),
+            None => tenant.to_owned(),
+        }
     }
 
     /// Makes a key for a tenant that there is.
@@ -369,7 +415,15 @@ impl Stack {
     pub async fn key(&self, tenant: &str, scopes: &str) -> anyhow::Result<String> {
         let out = self
             .admin(&[
-                "keys", "create", "--json", "--tenant", tenant, "--name", "e2e", "--scopes", scopes,
+                "keys",
+                "create",
+                "--json",
+                "--tenant",
+                &self.own(tenant),
+                "--name",
+                "e2e",
+                "--scopes",
+                scopes,
             ])
             .await?;
         let key: Json = serde_json::from_str(&out)?;

@@ -1,6 +1,6 @@
 //! An HTTP server that tools are pointed at; it keeps what it was asked and misbehaves on demand.
 
-use crate::Json;
+use crate::{Json, installation::target_host};
 use axum::{
     Extension, Router,
     body::{Body, Bytes},
@@ -51,17 +51,32 @@ pub struct Target {
     log: Log,
     gate: watch::Sender<bool>,
     address: SocketAddr,
+    host: String,
     server: JoinHandle<()>,
 }
 
 impl Target {
-    /// Starts one on a free port of 127.0.0.1.
+    /// Starts one on a free port of 127.0.0.1, or of all addresses where the services run elsewhere.
     ///
     /// # Errors
     /// When there is no port.
     pub async fn start() -> anyhow::Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        Self::start_as(target_host()).await
+    }
+
+    /// Starts one that the services, which run elsewhere, reach by this name; on this host without one.
+    ///
+    /// # Errors
+    /// When there is no port.
+    pub async fn start_as(elsewhere: Option<String>) -> anyhow::Result<Self> {
+        let own = if elsewhere.is_some() {
+            "0.0.0.0:0"
+        } else {
+            "127.0.0.1:0"
+        };
+        let listener = TcpListener::bind(own).await?;
         let address = listener.local_addr()?;
+        let host = elsewhere.unwrap_or_else(|| address.ip().to_string());
         let log = Log::default();
         let gate = watch::Sender::new(false);
         let opened = gate.subscribe();
@@ -87,13 +102,14 @@ impl Target {
             log,
             gate,
             address,
+            host,
             server,
         })
     }
 
     /// A URL of this server.
     pub fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
+        format!("http://{}:{}{path}", self.host, self.port())
     }
 
     /// Its port.

@@ -18,8 +18,8 @@ use std::{
 };
 
 const SUPERVISOR: &str = "xtask";
-/// Longer than the supervisor itself waits for its services.
-const STOP: Duration = Duration::from_secs(40);
+/// Longer than the supervisor itself waits for its services, and for containers.
+const STOP: Duration = Duration::from_secs(120);
 
 /// The data directory: who runs on it, and whether they are ready.
 pub(super) struct State {
@@ -140,7 +140,9 @@ pub(super) fn start(
     workspace: &Workspace,
     interrupt: &Interrupt,
 ) -> anyhow::Result<()> {
-    let log = state.logs()?.join("dev.log");
+    private_dir(state.dir())?;
+    // Beside the services' logs, not among them: it holds the API key.
+    let log = state.dir().join("dev.log");
     let file = File::create(&log).with_context(|| format!("creating {}", log.display()))?;
     let _absent = fs::remove_file(state.ready());
     let mut child = Command::new(program)

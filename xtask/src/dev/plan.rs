@@ -36,6 +36,20 @@ impl Ports {
         })
     }
 
+    /// Where each service has its metrics: its name and `host:port`.
+    pub(super) fn metrics(self) -> [(&'static str, String); 3] {
+        self.http().map(|(name, port)| (name, loopback(port).to_string()))
+    }
+
+    /// Each service's name and HTTP port.
+    pub(super) const fn http(self) -> [(&'static str, u16); 3] {
+        [
+            ("rest-api", self.rest_http),
+            ("mcp-server", self.mcp_http),
+            ("worker", self.worker_http),
+        ]
+    }
+
     /// Whether all can be listened on; an error names those that cannot and what to do.
     pub(super) fn ensure_free(self) -> anyhow::Result<()> {
         let doors = [
@@ -127,6 +141,8 @@ pub(super) struct Plan<'a> {
     pub(super) ports: Ports,
     pub(super) secrets: &'a Secrets,
     pub(super) stores: &'a Stores,
+    /// Where spans go.
+    pub(super) otlp: Option<String>,
 }
 
 impl Plan<'_> {
@@ -172,9 +188,13 @@ impl Plan<'_> {
         // Nobody routes requests to these ports from outside: no need to wait for that to end.
         settings.push(("SHUTDOWN__DRAIN", "0s".to_owned()));
         // The terminal shows lines for people, files hold lines for programs.
-        let format = if self.args.supervise { "json" } else { "pretty" };
+        let format = if self.args.logs_to_files() {
+            "json"
+        } else {
+            "pretty"
+        };
         settings.push(("MONITORING__LOGGING__FORMAT", format.to_owned()));
-        if let Some(url) = &self.args.otlp {
+        if let Some(url) = &self.otlp {
             settings.push(("MONITORING__TRACING__ENDPOINT", url.clone()));
         }
         let mut variables: Vec<(String, String)> = settings

@@ -4,6 +4,7 @@ use super::{
     Args,
     background::State,
     console::{self, Console},
+    monitoring::{Containers, Watch},
     plan::{self, Plan, Ports, Stores, Urls},
     secrets::Secrets,
     service::{Output, Service, log_file},
@@ -36,6 +37,9 @@ const FORMER_DATA: &str = "\nIf the data of a former run is in its way: `cargo x
 struct Running {
     services: Vec<Service>,
     servers: Vec<Server>,
+    /// Do without them what does not need them: their end is no reason to stop.
+    watchers: Vec<Server>,
+    containers: Option<Containers>,
     output: Output,
     console: Console,
 }
@@ -49,7 +53,7 @@ pub(super) fn run(
 ) -> anyhow::Result<()> {
     let console = Console::new();
     state.take(workspace)?;
-    let output = if args.supervise {
+    let output = if args.logs_to_files() {
         Output::Files(state.logs()?)
     } else {
         Output::Terminal(console)
@@ -57,6 +61,8 @@ pub(super) fn run(
     let mut running = Running {
         services: Vec::new(),
         servers: Vec::new(),
+        watchers: Vec::new(),
+        containers: None,
         output,
         console,
     };
@@ -89,12 +95,19 @@ fn start(
     }
     let mut secrets = Secrets::load(state.dir())?;
     let stores = running.stores(args, state, &secrets)?;
+    if args.stack {
+        let images = args.images_env.as_deref();
+        let containers = Containers::start(workspace, state.dir(), args.port_offset, images, ports)?;
+        running.containers = Some(containers);
+    }
+    let otlp = running.containers.as_ref().map(Containers::otlp);
     let plan = Plan {
         args,
         workspace,
         ports,
         secrets: &secrets,
         stores: &stores,
+        otlp: args.otlp.clone().or(otlp),
     };
     let units = plan.services()?;
     for unit in &units {
@@ -109,13 +122,17 @@ fn start(
     let urls = Urls::from(ports);
     let (kind, database) = describe(&stores.database);
     let api_key = tenant::api_key(&units[0], &urls.rest, kind, &mut secrets)?;
+    let monitoring = running.watch(args, workspace, state, ports)?;
     let ready = Ready {
         urls: &urls,
+        monitoring: &monitoring,
         api_key: &api_key,
         admin_token: &secrets.admin_token,
         database,
         redis: stores.redis.clone(),
-        logs: args.supervise.then(|| workspace.shown(&state.dir().join("logs"))),
+        logs: args
+            .logs_to_files()
+            .then(|| workspace.shown(&state.dir().join("logs"))),
     };
     let variables = ready.write_env(state.dir(), workspace)?;
     if args.traffic {
@@ -125,6 +142,7 @@ fn start(
             ports,
             secrets: &secrets,
             stores: &stores,
+            otlp: None,
         };
         running
             .services
@@ -156,6 +174,14 @@ fn keep_running(state: &State, interrupt: &Interrupt, running: &mut Running) -> 
                 bail!("{} {how}", server.name);
             }
         }
+        let console = running.console;
+        running.watchers.retain_mut(|server| {
+            let how = server.ended();
+            if let Some(how) = &how {
+                console.say(&format!("{} {how}; going on without it", server.name));
+            }
+            how.is_none()
+        });
         thread::sleep(CALM_POLL);
     }
     Ok(())
@@ -191,6 +217,26 @@ impl Running {
             });
         }
         Ok(stores)
+    }
+
+    /// Starts what watches the services, unless that runs in containers already; a line about each part.
+    fn watch(
+        &mut self,
+        args: &Args,
+        workspace: &Workspace,
+        state: &State,
+        ports: Ports,
+    ) -> anyhow::Result<Vec<String>> {
+        if let Some(containers) = &self.containers {
+            return Ok(containers.lines());
+        }
+        if args.no_monitoring {
+            return Ok(Vec::new());
+        }
+        let watch = Watch::programs(workspace, state.dir(), args.port_offset, ports)?;
+        self.watchers = watch.servers;
+        state.note(&self.pids())?;
+        Ok(watch.lines)
     }
 
     fn keep(&mut self, server: Server) -> String {
@@ -237,7 +283,8 @@ impl Running {
     }
 
     fn pids(&self) -> Vec<(&'static str, u32)> {
-        let servers = self.servers.iter().map(|server| (server.program, server.pid()));
+        let servers = self.servers.iter().chain(&self.watchers);
+        let servers = servers.map(|server| (server.program, server.pid()));
         self.services
             .iter()
             .filter_map(Service::pid)
@@ -253,8 +300,11 @@ impl Running {
         for service in &mut self.services {
             service.reap(STOP, interrupt, self.console);
         }
-        for server in &mut self.servers {
+        for server in self.servers.iter_mut().chain(&mut self.watchers) {
             server.stop();
+        }
+        if let Some(containers) = &self.containers {
+            containers.stop();
         }
     }
 }

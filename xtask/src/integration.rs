@@ -1,0 +1,303 @@
+//! `cargo xtask integration`: the whole installation in containers, proven from the images to the page at night.
+//!
+//! What is proven stands in `tests/src/bin/integration`, a file a step; this starts what it needs, in the order that the
+//! steps want it, and leaves nothing behind.
+
+mod programs;
+
+use crate::{
+    images,
+    process::{self, Told},
+    servers,
+    stack::{self, Stack, docker},
+    workspace::Workspace,
+};
+use anyhow::{Context, ensure};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    time::Instant,
+};
+
+/// How long the services are driven before panels are looked at: a few scrapes.
+const TRAFFIC_SECONDS: u32 = 75;
+/// Where this host takes alerts, in the containers' words.
+const HOST: &str = "host.docker.internal";
+/// The alert sinks' port, before --port-offset.
+const SINK_PORT: u16 = 9199;
+/// The end-to-end tests that are content with services as they are. The others want settings of their own, or to kill
+/// and start services: they run on services of their own in `cargo xtask test`.
+const END_TO_END: [&str; 11] = [
+    "contexts_rest::a_context_from_its_creation_to_its_end",
+    "contexts_rest::listings_are_paged_in_a_stable_order_and_filtered",
+    "contexts_rest::search_ranks_marks_and_survives_any_input",
+    "contexts_rest::a_repeated_post_makes_one_thing",
+    "contexts_rest::concurrent_appends_lose_nothing",
+    "contexts_mcp::an_agent_keeps_finds_and_deletes_a_context",
+    "contexts_mcp::tools_are_listed_with_schemas_and_hints_and_only_where_the_key_may",
+    "contexts_mcp::large_answers_are_cut_and_say_so",
+    "tools::",
+    "selections::",
+    "mcp_resources::",
+];
+
+/// Starts the stack in containers and proves it: requests, dashboards, rules, alerts, and the loss of each part.
+///
+/// In order: the services' images; the stack under `docker compose`; the configurations, by the programs in the images;
+/// the end-to-end tests against the containers; one request in metrics, logs and traces; traffic, and then every panel
+/// and rule; the loss of each backend; alerts, with scaled-down times, to sinks for Slack, PagerDuty and the dead man's
+/// switch. Everything is removed at the end.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// More variables over deploy/.env: image names from a mirror, for example
+    #[arg(long, value_name = "FILE")]
+    images_env: Option<PathBuf>,
+    /// How the services are compiled
+    #[arg(long, value_enum, default_value_t = images::Profile::Release)]
+    profile: images::Profile,
+    /// Take the services' images as they are
+    #[arg(long)]
+    no_build: bool,
+    /// Leave the stack running, to look at it
+    #[arg(long)]
+    keep: bool,
+    /// Only these steps
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<Step>,
+    /// The compose project's name
+    #[arg(long, value_name = "NAME", default_value = "devops-mcp-test")]
+    project: String,
+    /// Add N to every published port, so that other stacks are not in the way
+    #[arg(long, value_name = "N", default_value_t = 2000)]
+    port_offset: u16,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Step {
+    /// The programs in the images accept their configurations and rules.
+    Programs,
+    /// End-to-end tests against the containers.
+    EndToEnd,
+    /// One request in metrics, logs and traces.
+    Request,
+    /// Every panel and rule has data.
+    Panels,
+    /// Loss of each backend.
+    Outages,
+    /// Faults become notifications.
+    Alerts,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let workspace = Workspace::find()?;
+    docker::ensure_compose()?;
+    let started = Instant::now();
+    // The steps' own program, and the images' when they come from this host.
+    workspace.build(false)?;
+    let mut run = Run {
+        args,
+        dir: workspace.target.join("integration"),
+        workspace,
+        failed: Vec::new(),
+    };
+    let result = run.all();
+    if args.keep {
+        println!(
+            "The stack goes on: `docker compose --project-name {} down --volumes` removes it.",
+            args.project
+        );
+    } else {
+        run.remove()?;
+    }
+    result?;
+    println!("integration took {:.0} s", started.elapsed().as_secs_f32());
+    if run.failed.is_empty() {
+        return Ok(());
+    }
+    println!("Failed: {}", run.failed.join(", "));
+    Err(Told(1).into())
+}
+
+struct Run<'a> {
+    args: &'a Args,
+    workspace: Workspace,
+    /// Generated files.
+    dir: PathBuf,
+    failed: Vec<&'static str>,
+}
+
+impl Run<'_> {
+    fn wants(&self, step: Step) -> bool {
+        self.args.only.is_empty() || self.args.only.contains(&step)
+    }
+
+    fn all(&mut self) -> anyhow::Result<()> {
+        let stack = self.timed("images and stack", |run| run.up(run.args.no_build, Vec::new()))?;
+        let variables = stack.variables();
+        if self.wants(Step::Programs) {
+            self.step("the programs' own checks", |run| {
+                programs::check(&run.workspace, &run.args.project)
+            });
+        }
+        if self.wants(Step::EndToEnd) {
+            self.step("end-to-end tests", |run| run.end_to_end(&variables));
+        }
+        if self.wants(Step::Request) {
+            self.step("one request", |run| run.prove("request", &variables));
+        }
+        if self.wants(Step::Panels) {
+            self.step("panels and rules", |run| {
+                run.traffic(&variables)?;
+                run.prove("panels", &variables)
+            });
+        }
+        if self.wants(Step::Outages) {
+            self.step("outages", |run| run.prove("outages", &variables));
+        }
+        if self.wants(Step::Alerts) {
+            self.step("alerts", |run| {
+                let scaled = run.scaled()?;
+                run.up(true, scaled)?;
+                run.prove("alerts", &variables)
+            });
+        }
+        Ok(())
+    }
+
+    /// Runs a step; the next ones run even when it fails.
+    fn step(&mut self, name: &'static str, work: impl FnOnce(&mut Self) -> anyhow::Result<()>) {
+        if let Err(error) = self.timed(name, work) {
+            eprintln!("{name} FAILED: {error:#}");
+            self.failed.push(name);
+        }
+    }
+
+    fn timed<T>(
+        &mut self,
+        name: &str,
+        work: impl FnOnce(&mut Self) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        println!("\n== {name}");
+        let started = Instant::now();
+        let result = work(self);
+        println!("== {name}: {:.1} s", started.elapsed().as_secs_f32());
+        result
+    }
+
+    /// The stack with these variables over its own; what has not changed goes on.
+    fn up(&self, no_build: bool, variables: Vec<(String, String)>) -> anyhow::Result<Stack> {
+        let gateway = docker::gateway()?;
+        let mut all = vec![("WORKER_ALLOW_PRIVATE".to_owned(), format!("{gateway}/32"))];
+        all.extend(variables);
+        let options = stack::Options {
+            project: stack::Project {
+                name: self.args.project.clone(),
+                port_offset: self.args.port_offset,
+                images_env: self.args.images_env.clone(),
+                monitoring_only: false,
+                files: Vec::new(),
+                variables: all,
+            },
+            profile: self.args.profile,
+            no_build,
+        };
+        Stack::up(&self.workspace, &options)
+    }
+
+    fn end_to_end(&self, variables: &[(String, String)]) -> anyhow::Result<()> {
+        println!(
+            "Left out, for they want services of their own: all but {}",
+            END_TO_END.join(", ")
+        );
+        let mut cargo = self.workspace.cargo();
+        cargo
+            .args(["test", "--workspace", "--test", "e2e", "--"])
+            .args(END_TO_END)
+            .envs(variables.iter().cloned())
+            .envs([("E2E_INSTALLATION", "1"), ("TARGET_HOST", HOST)]);
+        finish(&mut cargo)
+    }
+
+    fn traffic(&self, variables: &[(String, String)]) -> anyhow::Result<()> {
+        let mut traffic = self.program("traffic", variables)?;
+        traffic.args(["--seconds", &TRAFFIC_SECONDS.to_string()]);
+        traffic.args(["--listen", "0.0.0.0:0", "--advertise", HOST]);
+        finish(&mut traffic)
+    }
+
+    /// Runs a step of the integration program.
+    fn prove(&self, step: &str, variables: &[(String, String)]) -> anyhow::Result<()> {
+        let mut program = self.program("integration", variables)?;
+        program.args(["run", "--only", step]);
+        program.envs([
+            ("TARGET_HOST", HOST.to_owned()),
+            ("SINK_PORT", self.sink_port()?.to_string()),
+        ]);
+        finish(&mut program)
+    }
+
+    /// Writes copies of the rules and configurations with scaled-down times; the variables that name them.
+    fn scaled(&self) -> anyhow::Result<Vec<(String, String)>> {
+        let out = self.dir.join("scaled");
+        servers::remove(&out)?;
+        let mut program = self.program("integration", &[])?;
+        program.args(["scale", "--out"]).arg(&out);
+        program.args(["--sink", &format!("http://{HOST}:{}", self.sink_port()?)]);
+        finish(&mut program)?;
+        let folder = |variable: &str, name: &str| (variable.to_owned(), shown(&out.join(name)));
+        Ok(vec![
+            folder("ALERTS_DIR", "alerts"),
+            folder("PROMETHEUS_DIR", "prometheus"),
+            folder("ALERTMANAGER_DIR", "alertmanager"),
+            folder("SECRETS_DIR", "secrets"),
+        ])
+    }
+
+    fn sink_port(&self) -> anyhow::Result<u16> {
+        let port = SINK_PORT.checked_add(self.args.port_offset);
+        port.context("--port-offset leaves no port for the alert sinks")
+    }
+
+    fn program(&self, name: &str, variables: &[(String, String)]) -> anyhow::Result<Command> {
+        let mut command = Command::new(self.workspace.bin(false, name)?);
+        command
+            .current_dir(&self.workspace.root)
+            .envs(variables.iter().cloned());
+        Ok(command)
+    }
+
+    /// Removes containers, networks and volumes, and makes sure that they are gone.
+    fn remove(&self) -> anyhow::Result<()> {
+        let project = stack::Project {
+            name: self.args.project.clone(),
+            port_offset: self.args.port_offset,
+            images_env: self.args.images_env.clone(),
+            monitoring_only: false,
+            files: Vec::new(),
+            variables: Vec::new(),
+        };
+        Stack::find(&self.workspace, &project)?.down(true)?;
+        let label = format!("label=com.docker.compose.project={}", self.args.project);
+        for what in [&["ps", "--all"][..], &["volume", "ls"], &["network", "ls"]] {
+            let left = docker::said(docker::docker(what).args(["--quiet", "--filter", &label]))?;
+            ensure!(left.is_empty(), "left behind: docker {}: {left}", what.join(" "));
+        }
+        println!(
+            "Nothing is left behind: no container, volume or network of {}.",
+            self.args.project
+        );
+        Ok(())
+    }
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}
+
+/// Runs a command with our streams.
+fn finish(command: &mut Command) -> anyhow::Result<()> {
+    let status = process::run_to_end(command)?;
+    ensure!(status.success(), "{}", process::ended(status));
+    Ok(())
+}
