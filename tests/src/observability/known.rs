@@ -174,7 +174,8 @@ impl Known {
                 .sum::<usize>();
             let (mut recorded, mut alerts) = (Vec::new(), BTreeSet::new());
             for expression in &sources.expressions {
-                let labels = promql::labels(expression, self).chain(expression.given.iter().cloned());
+                let labels = promql::labels(expression, self)
+                    .chain(expression.given.iter().map(|(label, _)| label.clone()));
                 match &expression.purpose {
                     Purpose::Record(name) => recorded.push((name, labels.collect())),
                     Purpose::Alert => alerts.extend(labels),

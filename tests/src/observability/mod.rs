@@ -84,8 +84,8 @@ pub struct Expression {
     pub text: String,
     /// Labels of the answer that a legend or a notification prints.
     pub printed: Vec<String>,
-    /// Labels that a rule gives its result.
-    pub given: Vec<String>,
+    /// Labels that a rule gives its result, with their values.
+    pub given: Vec<(String, String)>,
 }
 
 /// All queries of the clone.

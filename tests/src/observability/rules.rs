@@ -93,9 +93,10 @@ pub(super) fn read(root: &Path, path: &Path, sources: &mut Sources) -> anyhow::R
                 continue;
             }
         };
-        let given = rule.labels.keys().cloned().collect();
-        let templates = rule.labels.into_values().map(Text::into_words);
-        let templates: Vec<String> = templates.chain(rule.annotations.into_values()).collect();
+        let labels = rule.labels.into_iter();
+        let given: Vec<(String, String)> = labels.map(|(label, value)| (label, value.into_words())).collect();
+        let values = given.iter().map(|(_, value)| value.clone());
+        let templates: Vec<String> = values.chain(rule.annotations.into_values()).collect();
         let found = templates.iter().flat_map(|text| TEMPLATE.captures_iter(text));
         sources.expressions.push(Expression {
             place: Place {

@@ -15,6 +15,15 @@ pub(super) struct Answer {
     pub(super) sample: String,
 }
 
+/// A rule's result, told apart from those of other rules of the same name by the labels that it gives.
+fn recorded(name: &str, given: &[(String, String)]) -> String {
+    let matchers: Vec<String> = given
+        .iter()
+        .map(|(label, value)| format!("{label}={value:?}"))
+        .collect();
+    format!("{name}{{{}}}", matchers.join(","))
+}
+
 /// Asks as a panel would, a rule's result by the name that it is recorded under.
 pub(super) async fn ask(expression: &Expression, backends: &Backends) -> anyhow::Result<Answer> {
     let instant = match expression.purpose {
@@ -26,7 +35,7 @@ pub(super) async fn ask(expression: &Expression, backends: &Backends) -> anyhow:
         (Language::PromQl, purpose) => {
             let prometheus = backends.prometheus();
             let series = match purpose {
-                Purpose::Record(name) => prometheus.query(name).await?,
+                Purpose::Record(name) => prometheus.query(&recorded(name, &expression.given)).await?,
                 _ if instant => prometheus.query(&expression.text).await?,
                 _ => prometheus.query_range(&expression.text).await?,
             };

@@ -15,7 +15,7 @@ fn expression(purpose: Purpose, text: &str) -> Expression {
         purpose,
         text: text.to_owned(),
         printed: Vec::new(),
-        given: vec!["team".to_owned()],
+        given: vec![("team".to_owned(), "platform".to_owned())],
     }
 }
 
