@@ -84,8 +84,13 @@ pub(super) fn explain(compose: &Compose, services: &[String]) -> bool {
 
 fn report(compose: &Compose, pending: &[Pending]) {
     for Pending { service, why, .. } in pending {
+        let log = compose.tail(service);
+        if log.is_empty() {
+            println!("✗ {service}: {why}");
+            continue;
+        }
         println!("\n✗ {service}: {why}; its log ends:");
-        for line in compose.tail(service).lines() {
+        for line in log.lines() {
             println!("    {line}");
         }
     }
