@@ -2,6 +2,7 @@
 
 mod alertmanager;
 mod architecture;
+mod dashboards;
 mod dependencies;
 mod graph;
 mod licence;
@@ -94,6 +95,11 @@ const STEPS: &[Step] = &[
         name: "alertmanager",
         about: "routes and messages of alerts",
         run: alertmanager::check,
+    },
+    Step {
+        name: "dashboards",
+        about: "Grafana's types, titles, units, links",
+        run: dashboards::check,
     },
     Step {
         name: "generated",
