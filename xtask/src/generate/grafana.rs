@@ -156,7 +156,8 @@ impl Panel {
             {"id": "organize", "options": {"excludeByName": {"Time": true}, "includeByName": {},
                 "indexByName": order, "renameByName": renamed}},
         ]);
-        panel.json["options"] = json!({"cellHeight": "sm", "showHeader": true, "sortBy": []});
+        panel.json["options"] =
+            json!({"cellHeight": "sm", "frameIndex": 0, "showHeader": true, "sortBy": []});
         panel
     }
 
