@@ -105,6 +105,13 @@ const WORKER: &[Expected] = &[
         "critical",
         &["%"],
     ),
+    expect(
+        "worker killed",
+        "ApiAvailabilityBudgetBurn",
+        "rest-api",
+        "critical",
+        &["%"],
+    ),
 ];
 const DATABASE: &[Expected] = &[
     expect(
@@ -127,7 +134,6 @@ const DATABASE: &[Expected] = &[
 const KEPT_QUIET: &[(&str, &str, &str)] = &[
     ("TargetDown", "worker", "warning"),
     ("DependencyDown", "rest-api", "warning"),
-    ("McpToolSuccessBudgetBurn", "rest-api", "warning"),
 ];
 const KEPT_QUIET_BY_DATABASE: &[(&str, &str, &str)] = &[
     ("HighErrorRate", "rest-api", "critical"),
