@@ -239,30 +239,32 @@ async fn becomes(stack: &Stack, query: &str) -> anyhow::Result<String> {
     Ok(query.to_owned())
 }
 
-/// The gap that Prometheus has in what it knows of the services.
+/// The gap that Prometheus has in what it knows of the services, which ends once it scrapes them again.
 async fn gap(stack: &Stack, lasted: Duration) -> anyhow::Result<String> {
-    becomes(stack, "min(up{job=~\"rest-api|mcp-server|worker\"}) == 1").await?;
-    let query = format!("up{{job=\"rest-api\"}}[{}s]", lasted.as_secs() + 120);
-    let series = stack.promql(&query).await?;
-    let times = |series: &Json| {
-        let values = series["values"].as_array().cloned().unwrap_or_default();
-        values
-            .iter()
-            .filter_map(|value| value[0].as_f64())
-            .collect::<Vec<_>>()
-    };
-    let widest = |times: Vec<f64>| times.windows(2).map(|pair| pair[1] - pair[0]).fold(0.0, f64::max);
-    let gap = series
-        .iter()
-        .map(|series| widest(times(series)))
-        .fold(0.0, f64::max);
-    ensure!(
-        gap >= lasted.as_secs_f64(),
-        "away for {lasted:?}, but the samples' widest gap is {gap:.1} s"
+    let query = format!(
+        "up{{job=\"rest-api\"}}[{}s]",
+        lasted.as_secs() + 2 * PATIENCE.as_secs()
     );
+    // A container is up a little before Docker says so.
+    let at_least = lasted.as_secs_f64() - 1.0;
+    let what = format!("a gap of {at_least:.1} s in {query}, and its end");
+    let gap = wait_at_most(PATIENCE, &what, async || {
+        let series = stack.promql(&query).await.ok()?;
+        let widest = series.iter().map(widest_gap).fold(0.0, f64::max);
+        (widest >= at_least).then_some(widest)
+    })
+    .await?;
+    becomes(stack, "min(up{job=~\"rest-api|mcp-server|worker\"}) == 1").await?;
     Ok(format!(
         "all services are scraped again, after a gap of {gap:.0} s"
     ))
+}
+
+/// The longest time between two samples of a series, in seconds.
+fn widest_gap(series: &Json) -> f64 {
+    let values = series["values"].as_array().into_iter().flatten();
+    let times: Vec<f64> = values.filter_map(|value| value[0].as_f64()).collect();
+    times.windows(2).map(|pair| pair[1] - pair[0]).fold(0.0, f64::max)
 }
 
 fn bases(stack: &Stack) -> [&str; 3] {
