@@ -19,6 +19,8 @@ use tonic::{Code, Status, Streaming};
 /// How often a worker is asked for a sign of life, and how long that may take: a loss shows within their sum.
 const PING_EVERY: Duration = Duration::from_secs(5);
 const PING_PATIENCE: Duration = Duration::from_secs(5);
+/// How long the end of a stream is waited for when all that matters has come.
+const STATUS_PATIENCE: Duration = Duration::from_millis(100);
 
 /// The client of the workers. Cheap to clone.
 #[derive(Clone)]
@@ -191,6 +193,8 @@ impl Run {
                 Some(Event::Progress(progress)) => return Ok(Told::Progress(progress)),
                 Some(Event::Outcome(outcome)) => {
                     let outcome = Outcome::try_from(outcome).map_err(|e| Status::internal(e.to_string()))?;
+                    // Its status follows at once. A call whose stream is dropped before counts as cancelled.
+                    let _late = tokio::time::timeout(STATUS_PATIENCE, self.events.message()).await;
                     return Ok(Told::Ended(Ended {
                         outcome,
                         transient: event.transient,

@@ -50,6 +50,8 @@ struct Split<'a> {
 fn split(text: &str) -> Split<'_> {
     let (mut declared, mut rest) = (Vec::new(), Vec::new());
     let mut end: Option<&str> = None;
+    // A long declaration's name stands on a line of its own, after the one that ends with `=`.
+    let mut name_follows = false;
     for (number, line) in (1..).zip(text.lines()) {
         let code = line.trim_start();
         if code.starts_with("#[cfg(test)]") {
@@ -66,9 +68,10 @@ fn split(text: &str) -> Split<'_> {
                 end = None;
             } else if let Some((_, value)) = code.split_once('=') {
                 declared.extend(literals(value).next());
-            } else if code.starts_with('"') {
+            } else if name_follows {
                 declared.extend(literals(code).next());
             }
+            name_follows = code.trim_end().ends_with('=');
         } else if code.ends_with("metrics! {") {
             end = Some(&line[..line.len() - code.len()]);
         } else {
