@@ -19,17 +19,17 @@ pub(super) fn forward(gateway: Ipv4Addr, port: u16) -> anyhow::Result<()> {
     thread::spawn(move || {
         for client in listener.incoming().filter_map(Result::ok) {
             // A service that is down closes its callers' connections; they come again.
-            thread::spawn(move || pass_on(client, port).unwrap_or_default());
+            thread::spawn(move || pass_on(&client, port).unwrap_or_default());
         }
     });
     Ok(())
 }
 
-fn pass_on(client: TcpStream, port: u16) -> io::Result<()> {
+fn pass_on(client: &TcpStream, port: u16) -> io::Result<()> {
     let service = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
     let (from, to) = (client.try_clone()?, service.try_clone()?);
     let there = thread::spawn(move || copy(&from, &to));
-    let back = copy(&service, &client);
+    let back = copy(&service, client);
     there.join().unwrap_or(Ok(()))?;
     back
 }

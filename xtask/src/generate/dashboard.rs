@@ -138,7 +138,7 @@ fn objectives(slos: &[Slo]) -> Panel {
         &["Objective", "Days", "Bad events", "Budget left", "Burn rate now", "Alert"],
     )
     .with("unit", json!("percentunit"))
-    .overrides(vec![
+    .overrides(&[
         column("SLO", &[("links", runbook)]),
         column("Objective", &[("decimals", json!(2))]),
         column("Days", &[("unit", json!("d"))]),

@@ -174,7 +174,7 @@ impl Panel {
     }
 
     /// Sets what only some fields have.
-    pub(super) fn overrides(mut self, overrides: Vec<Value>) -> Self {
+    pub(super) fn overrides(mut self, overrides: &[Value]) -> Self {
         self.json["fieldConfig"]["overrides"] = json!(overrides);
         self
     }
