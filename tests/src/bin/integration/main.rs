@@ -4,6 +4,7 @@
 //! later ones break things and heal them again.
 
 mod alerts;
+mod docs;
 mod outages;
 mod panels;
 mod request;
@@ -48,6 +49,8 @@ enum Step {
     Request,
     /// Every panel and every rule has data.
     Panels,
+    /// Every command of the operations manual runs.
+    Docs,
     /// Faults become notifications, and their healing too.
     Alerts,
     /// The services do not mind the loss of what watches them.
@@ -83,6 +86,7 @@ async fn run(command: Command) -> anyhow::Result<bool> {
         let result = match step {
             Step::Request => request::run(&stack).await,
             Step::Panels => panels::run(&stack).await,
+            Step::Docs => docs::run(&stack).await,
             Step::Alerts => alerts::run(&stack).await,
             Step::Outages => outages::run(&stack).await,
         };
