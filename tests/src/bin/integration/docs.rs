@@ -334,9 +334,14 @@ $ g
     }
 
     #[test]
-    fn the_manual_can_be_read() -> anyhow::Result<()> {
+    fn what_the_manual_says_is_shell_run_or_not() -> anyhow::Result<()> {
         let page = fs::read_to_string(observability::root().join(PAGE))?;
-        assert!(blocks(&page)?.iter().any(|block| block.left_out.is_none()));
+        for block in blocks(&page)? {
+            let mut bash = process::Command::new("bash");
+            let output = bash.args(["-n", "-c", &block.commands]).output()?;
+            let complaint = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{PAGE}:{}: {complaint}", block.line);
+        }
         Ok(())
     }
 }
