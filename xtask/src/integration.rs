@@ -58,8 +58,8 @@ const END_TO_END: [&str; 24] = [
 ///
 /// In order: the services' images; the stack under `docker compose`; the configurations, by the programs in the images;
 /// the end-to-end tests against the containers; one request in metrics, logs and traces; traffic, and then every panel
-/// and rule; the manual's commands; the loss of each backend; alerts, with scaled-down times, to sinks for Slack, PagerDuty and the dead man's
-/// switch. Everything is removed at the end.
+/// and rule; the manual's commands; the loss of each backend; alerts, with scaled-down times, to sinks for Slack,
+/// PagerDuty and the dead man's switch. Everything is removed at the end.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// More variables over deploy/.env: image names from a mirror, for example
@@ -280,7 +280,6 @@ impl Run<'_> {
             folder("ALERTS_DIR", "alerts"),
             folder("PROMETHEUS_DIR", "prometheus"),
             folder("ALERTMANAGER_DIR", "alertmanager"),
-            folder("SECRETS_DIR", "secrets"),
         ])
     }
 

@@ -7,11 +7,27 @@ use crate::{
 use anyhow::{Context, ensure};
 use std::fs;
 
-/// Checks Prometheus' configuration, rules and rule tests, and the other programs' configurations.
+/// The compose files as they may be given: each alone, both together.
+const COMPOSE: [&[&str]; 3] = [
+    &["docker-compose.yml"],
+    &["docker-compose.monitoring.yml"],
+    &["docker-compose.yml", "docker-compose.monitoring.yml"],
+];
+
+/// Checks the compose files, Prometheus' configuration, rules and rule tests, and the other programs' configurations.
 ///
 /// # Errors
 /// What they complain about.
 pub(super) fn check(workspace: &Workspace, project: &str) -> anyhow::Result<()> {
+    for files in COMPOSE {
+        let mut command = docker(&["compose", "--project-directory", "deploy"]);
+        command.current_dir(&workspace.root);
+        for file in files {
+            command.arg("--file").arg(format!("deploy/{file}"));
+        }
+        said(command.args(["config", "--quiet"]))?;
+        println!("{:<15} config --quiet: {}", "docker compose", files.join(" + "));
+    }
     let mut checks: Vec<(&str, Vec<String>)> = Vec::new();
     let mut add =
         |service, words: &[&str]| checks.push((service, words.iter().map(|&word| word.to_owned()).collect()));
