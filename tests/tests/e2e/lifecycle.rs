@@ -229,7 +229,9 @@ async fn what_a_service_needs_is_seen_to_go_and_to_come_back_without_traffic() -
     let mut stack = Stack::builder(Backend::Sqlite).start().await?;
     let seen = async |stack: &Stack, service, dependency, up: f64| {
         let labels = [("dependency", dependency)];
-        stack.wait_metric(service, "dependency_up", &labels, |n| n == up).await
+        stack
+            .wait_metric(service, "dependency_up", &labels, |n| n == up)
+            .await
     };
     for (gone, watchers) in [
         (WORKER, &[(REST_API, "worker")][..]),
