@@ -55,7 +55,7 @@ const END_TO_END: [&str; 21] = [
 ///
 /// In order: the services' images; the stack under `docker compose`; the configurations, by the programs in the images;
 /// the end-to-end tests against the containers; one request in metrics, logs and traces; traffic, and then every panel
-/// and rule; the manual's commands; the loss of each backend; alerts, with scaled-down times, to sinks for Slack,
+/// and rule; the manual's commands; the loss of each backend; tail sampling; alerts, with scaled-down times, to sinks for Slack,
 /// PagerDuty and the dead man's switch. Everything is removed at the end.
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -96,6 +96,8 @@ enum Step {
     Docs,
     /// Loss of each backend.
     Outages,
+    /// Tail sampling as in production.
+    Sampling,
     /// Faults become notifications.
     Alerts,
 }
@@ -169,6 +171,13 @@ impl Run<'_> {
         }
         if self.wants(Step::Outages) {
             self.step("outages", |run| run.prove("outages", &variables));
+        }
+        if self.wants(Step::Sampling) {
+            self.step("tail sampling", |run| {
+                let production = "--config=/etc/otelcol/production.yaml";
+                run.up(true, vec![("COLLECTOR_CONFIG_EXTRA".to_owned(), production.to_owned())])?;
+                run.prove("sampling", &variables)
+            });
         }
         if self.wants(Step::Alerts) {
             self.step("alerts", |run| {

@@ -15,6 +15,8 @@ use tokio::time::{Instant, sleep};
 
 /// How long what came up empty is left before it is asked again.
 const PAUSE: Duration = Duration::from_secs(5);
+/// How often it is told what is still waited for.
+const TELL: Duration = Duration::from_secs(30);
 
 /// Asks everything, prints a table of the answers, and gives what is wrong, a line each.
 ///
@@ -86,6 +88,7 @@ async fn rows(
 ) -> anyhow::Result<(Vec<Row>, Vec<String>)> {
     let mut open: Vec<usize> = (0..sources.expressions.len()).collect();
     let mut answers: Vec<Option<Result<Answer, String>>> = vec![None; open.len()];
+    let mut told = Instant::now();
     loop {
         let mut left = Vec::new();
         for index in open {
@@ -102,6 +105,11 @@ async fn rows(
         open = left;
         if open.is_empty() || Instant::now() >= deadline {
             break;
+        }
+        if told.elapsed() >= TELL {
+            told = Instant::now();
+            let one = &sources.expressions[open[0]].place;
+            println!("   {} of {} queries have no data yet, one of them {one}", open.len(), answers.len());
         }
         sleep(PAUSE).await;
     }

@@ -8,6 +8,7 @@ mod docs;
 mod outages;
 mod panels;
 mod request;
+mod sampling;
 mod stack;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -55,6 +56,8 @@ enum Step {
     Alerts,
     /// The services do not mind the loss of what watches them.
     Outages,
+    /// Production's tail sampling keeps what matters.
+    Sampling,
 }
 
 #[tokio::main]
@@ -89,6 +92,7 @@ async fn run(command: Command) -> anyhow::Result<bool> {
             Step::Docs => docs::run(&stack).await,
             Step::Alerts => alerts::run(&stack).await,
             Step::Outages => outages::run(&stack).await,
+            Step::Sampling => sampling::run(&stack).await,
         };
         let took = started.elapsed().as_secs_f32();
         match result {

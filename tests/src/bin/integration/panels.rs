@@ -6,7 +6,7 @@ use e2e::observability::{self, live};
 use std::time::Duration;
 
 /// From the first scrape to what a rule makes of the second, with time to spare for a busy machine.
-const PATIENCE: Duration = Duration::from_secs(240);
+const PATIENCE: Duration = Duration::from_secs(420);
 
 /// Puts every query of dashboards, rules, runbooks and documents to the running stack, and prints what came.
 pub(crate) async fn run(stack: &Stack) -> anyhow::Result<()> {

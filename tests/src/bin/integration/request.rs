@@ -31,12 +31,17 @@ pub(crate) struct Tool<'a> {
 }
 
 impl<'a> Tool<'a> {
-    /// Registers it, and waits until it can be called.
+    /// Registers one that answers what it was asked, and waits until it can be called.
     pub(crate) async fn register(stack: &'a Stack) -> anyhow::Result<Self> {
+        Self::register_at(stack, "/echo").await
+    }
+
+    /// Registers one for a path of its endpoint (see [`Target`]), and waits until it can be called.
+    pub(crate) async fn register_at(stack: &'a Stack, path: &str) -> anyhow::Result<Self> {
         let target = Target::start_as(Some(stack.at.target_host.clone())).await?;
         let name = format!("integration_{}", &Trace::start().span_id);
         let definition = json!({
-            "name": name, "description": "Answers what it was asked", "method": "POST", "url": target.url("/echo"),
+            "name": name, "description": "Calls this program", "method": "POST", "url": target.url(path),
         });
         stack.rest.post("/api/v1/tools", &definition).await?.expect(201)?;
         let client = mcp::connect(&stack.at.mcp_url, &stack.at.api_key, mcp::Era::Modern).await?;
@@ -46,7 +51,28 @@ impl<'a> Tool<'a> {
     }
 
     /// Calls it over MCP with a request id, as part of a trace; with whatever it logs when debugged, if so wanted.
+    ///
+    /// # Errors
+    /// When the call does not succeed.
     pub(crate) async fn call(
+        &self,
+        raw: &Raw,
+        trace: &Trace,
+        id: &str,
+        debug: bool,
+    ) -> anyhow::Result<Answer> {
+        let answer = self.send(raw, trace, id, debug).await?;
+        let result = &raw::response(&answer)?["result"];
+        ensure!(
+            result["isError"] == json!(false),
+            "the call failed: {}",
+            answer.text
+        );
+        Ok(answer)
+    }
+
+    /// The same, however the call ends.
+    pub(crate) async fn send(
         &self,
         raw: &Raw,
         trace: &Trace,
@@ -62,14 +88,7 @@ impl<'a> Tool<'a> {
         if debug {
             request = request.header("x-debug-request", "1");
         }
-        let answer = Answer::read(request.send().await?).await?;
-        let result = &raw::response(&answer)?["result"];
-        ensure!(
-            result["isError"] == json!(false),
-            "the call failed: {}",
-            answer.text
-        );
-        Ok(answer)
+        Answer::read(request.send().await?).await
     }
 
     /// Removes it.
