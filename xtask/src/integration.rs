@@ -222,7 +222,12 @@ impl Run<'_> {
     /// The stack with these variables over its own; what has not changed goes on.
     fn up(&self, no_build: bool, variables: Vec<(String, String)>) -> anyhow::Result<Stack> {
         let gateway = docker::gateway()?;
-        let mut all = vec![("WORKER_ALLOW_PRIVATE".to_owned(), format!("{gateway}/32"))];
+        // Whole, though nobody can be told: the program in the image is to read all of it.
+        let alertmanager = self.workspace.root.join("deploy/alertmanager");
+        let mut all = vec![
+            ("WORKER_ALLOW_PRIVATE".to_owned(), format!("{gateway}/32")),
+            ("ALERTMANAGER_DIR".to_owned(), shown(&alertmanager)),
+        ];
         all.extend(variables);
         let options = stack::Options {
             project: stack::Project {

@@ -1,6 +1,7 @@
 //! `cargo xtask stack`: the services and everything that watches them, in containers.
 
 mod compose;
+mod configuration;
 pub(crate) mod docker;
 mod health;
 mod key;
@@ -142,6 +143,7 @@ impl Stack {
         let mut stack = Self::find(workspace, &options.project)?;
         let monitoring_only = options.project.monitoring_only;
         make_secrets(&stack.compose)?;
+        configuration::fit(&mut stack.compose, &stack.env_file.with_extension(""))?;
         if !(options.no_build || monitoring_only) {
             images::from_host(workspace, options.profile, &stack.compose.variables)?;
         }
@@ -191,6 +193,12 @@ impl Stack {
     pub(crate) fn variables(&self) -> Vec<(String, String)> {
         let ready = self.ready.as_ref();
         ready.map_or_else(Vec::new, |ready| ready.variables(&self.compose))
+    }
+
+    /// Where each part of what watches is, a line each, and who is not told of alerts.
+    pub(crate) fn watchers(&self) -> Vec<String> {
+        let ready = self.ready.as_ref();
+        ready.map_or_else(Vec::new, |ready| ready.watchers(&self.compose))
     }
 
     /// Where a published port is reached, by its variable.

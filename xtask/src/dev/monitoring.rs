@@ -11,12 +11,12 @@ use crate::{
 };
 use anyhow::Context;
 use std::{
-    fs,
+    env, fs,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
-/// What the containers of `--stack` are called, after the data directory's own name.
+/// What the containers of `--stack` are called.
 const PROJECT: &str = "devops-mcp-dev";
 
 /// What watches a run, and a line for people about each part.
@@ -45,7 +45,14 @@ impl Watch {
         watch.add("Alertmanager", alertmanager);
         let prometheus = prometheus_program().map(|program| {
             let targets = services.metrics();
-            monitoring::prometheus(&program, workspace, &dir.join("prometheus"), ports, &targets)
+            monitoring::prometheus(
+                &program,
+                workspace,
+                &dir.join("prometheus"),
+                ports,
+                &targets,
+                &environment(),
+            )
         });
         watch.add("Prometheus", prometheus);
         let how = if docker::ensure_compose().is_ok() {
@@ -105,16 +112,18 @@ impl Containers {
             ("SERVICE_LOGS_DIR", readable(data.join("logs"))?),
             ("TARGETS_DIR", readable(targets)?),
         ];
+        let mut variables: Vec<_> = variables
+            .map(|(name, path)| (name.to_owned(), path.display().to_string()))
+            .into();
+        variables.push(("ENVIRONMENT".to_owned(), environment()));
         let options = stack::Options {
             project: stack::Project {
-                name: PROJECT.to_owned(),
+                name: project(workspace, data),
                 port_offset: offset,
                 images_env: images_env.map(Path::to_owned),
                 monitoring_only: true,
                 files: Vec::new(),
-                variables: variables
-                    .map(|(name, path)| (name.to_owned(), path.display().to_string()))
-                    .into(),
+                variables,
             },
             profile: crate::images::Profile::Dev,
             no_build: true,
@@ -128,12 +137,14 @@ impl Containers {
         self.stack.url("OTLP_PORT")
     }
 
-    /// Where each part is.
+    /// Where each part is, for scripts.
+    pub(super) fn variables(&self) -> Vec<(String, String)> {
+        self.stack.variables()
+    }
+
+    /// Where each part is, and who is not told of alerts.
     pub(super) fn lines(&self) -> Vec<String> {
-        let addresses = self.stack.variables();
-        let line =
-            |(name, value): &(String, String)| Some(format!("{:<12} {value}", name.strip_suffix("_URL")?));
-        addresses.iter().filter_map(line).collect()
+        self.stack.watchers()
     }
 
     /// Stops them; what they stored is kept for the next time.
@@ -142,6 +153,22 @@ impl Containers {
             eprintln!("warning: stopping the monitoring stack: {error:#}");
         }
     }
+}
+
+/// Where the services say that they run, so that what watches them says the same.
+fn environment() -> String {
+    env::var("DEVOPS_MCP__ENVIRONMENT").unwrap_or_else(|_| "development".to_owned())
+}
+
+/// A compose project of each data directory; that of the usual one bears no more than [`PROJECT`].
+fn project(workspace: &Workspace, data: &Path) -> String {
+    if data == workspace.target.join("dev") {
+        return PROJECT.to_owned();
+    }
+    let path = data.display().to_string().to_ascii_lowercase();
+    let words = path.split(|c: char| !c.is_ascii_alphanumeric());
+    let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
+    format!("{PROJECT}-{}", words.join("-"))
 }
 
 /// A file that tells Prometheus of one service.

@@ -63,6 +63,8 @@ pub(super) struct Ready<'a> {
     pub(super) logs: Option<String>,
     /// What watches it, a line a part.
     pub(super) monitoring: &'a [String],
+    /// Where its parts are, for scripts.
+    pub(super) watchers: Vec<(String, String)>,
 }
 
 impl Ready<'_> {
@@ -76,13 +78,14 @@ impl Ready<'_> {
         workspace: &Workspace,
     ) -> anyhow::Result<Vec<(String, String)>> {
         let variable = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-        let variables = vec![
+        let mut variables = vec![
             variable("REST_URL", &self.urls.rest),
             variable("MCP_URL", &self.urls.mcp),
             variable("WORKER_URL", &self.urls.worker),
             variable("API_KEY", self.api_key),
             variable("ADMIN_TOKEN", self.admin_token),
         ];
+        variables.extend(self.watchers.iter().cloned());
         EnvFile::at(data).write("cargo xtask dev", &variables)?;
         let usual = workspace.root.join("target/dev");
         if data == workspace.target.join("dev") && data != usual {

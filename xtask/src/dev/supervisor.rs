@@ -126,6 +126,7 @@ fn start(
     let ready = Ready {
         urls: &urls,
         monitoring: &monitoring,
+        watchers: running.watcher_urls(),
         api_key: &api_key,
         admin_token: &secrets.admin_token,
         database,
@@ -237,6 +238,16 @@ impl Running {
         self.watchers = watch.servers;
         state.note(&self.pids())?;
         Ok(watch.lines)
+    }
+
+    /// Where the parts of what watches are, by the variables' names in `target/stack/stack.env`.
+    fn watcher_urls(&self) -> Vec<(String, String)> {
+        let programs = self.watchers.iter().map(|server| {
+            let variable = format!("{}_URL", server.program.to_ascii_uppercase());
+            (variable, server.url.clone())
+        });
+        let containers = self.containers.iter().flat_map(Containers::variables);
+        programs.chain(containers).collect()
     }
 
     fn keep(&mut self, server: Server) -> String {

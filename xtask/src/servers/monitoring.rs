@@ -85,12 +85,16 @@ pub(crate) fn prometheus(
     dir: &Path,
     ports: Ports,
     targets: &[Target<'_>],
+    environment: &str,
 ) -> anyhow::Result<Server> {
     fs::create_dir_all(dir)?;
     let config = dir.join("prometheus.yml");
     let source = read(&workspace.root.join("deploy/prometheus/prometheus.yml"))?;
     let rules = workspace.root.join("alerts/*.rules.yml");
-    write(&config, &on_this_host(source, &rules, ports, targets)?)?;
+    write(
+        &config,
+        &on_this_host(source, &rules, ports, targets, environment)?,
+    )?;
     let mut command = Command::new(program);
     command
         .arg(format!("--config.file={}", config.display()))
@@ -131,6 +135,7 @@ fn on_this_host(
     rules: &Path,
     ports: Ports,
     targets: &[Target<'_>],
+    environment: &str,
 ) -> anyhow::Result<Value> {
     let root = config.as_mapping_mut().context("prometheus.yml is no mapping")?;
     root.insert(
@@ -151,7 +156,7 @@ fn on_this_host(
         .and_then(Value::as_mapping_mut)
     {
         // Older versions take `${ENVIRONMENT}` as it stands.
-        labels.insert("environment".into(), "dev".into());
+        labels.insert("environment".into(), environment.into());
     }
     let mut all: Vec<Target<'_>> = targets.to_vec();
     all.push(("prometheus", format!("127.0.0.1:{}", ports.prometheus)));
@@ -212,12 +217,14 @@ fn mapping<const N: usize>(entries: [(&str, Value); N]) -> Value {
     Value::Mapping(entries.collect::<Mapping>())
 }
 
-fn read(path: &Path) -> anyhow::Result<Value> {
+/// Reads a YAML file.
+pub(crate) fn read(path: &Path) -> anyhow::Result<Value> {
     let text = fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
     yaml_serde::from_str(&text).with_context(|| format!("{} is no YAML", path.display()))
 }
 
-fn write(path: &Path, config: &Value) -> anyhow::Result<()> {
+/// Writes one.
+pub(crate) fn write(path: &Path, config: &Value) -> anyhow::Result<()> {
     fs::write(path, yaml_serde::to_string(config)?).with_context(|| format!("writing {}", path.display()))
 }
 
@@ -241,7 +248,7 @@ mod tests {
              - {job_name: prometheus, static_configs: [{targets: ['localhost:9090']}]}\n",
         )?;
         let targets = [("worker", "127.0.0.1:8091".to_owned())];
-        let config = on_this_host(config, Path::new("/rules/*.yml"), PORTS, &targets)?;
+        let config = on_this_host(config, Path::new("/rules/*.yml"), PORTS, &targets, "dev")?;
         let jobs = config["scrape_configs"].as_sequence().context("jobs")?;
         assert_eq!(jobs.len(), 2, "no Loki here");
         assert_eq!(jobs[0]["static_configs"][0]["targets"][0], "127.0.0.1:8091");

@@ -13,7 +13,7 @@ use std::{env, fs, path::PathBuf, process::Command};
 const SERVICES: &str = "docker-compose.yml";
 const MONITORING: &str = "docker-compose.monitoring.yml";
 /// They look at what only `docker-compose.yml` starts.
-const EXPORTERS: [&str; 2] = ["postgres-exporter", "redis-exporter"];
+pub(super) const EXPORTERS: [&str; 2] = ["postgres-exporter", "redis-exporter"];
 
 /// A compose project.
 pub(super) struct Compose {
@@ -24,7 +24,7 @@ pub(super) struct Compose {
     /// The folder of the compose files.
     pub(super) deploy: PathBuf,
     files: Vec<PathBuf>,
-    monitoring_only: bool,
+    pub(super) monitoring_only: bool,
 }
 
 /// A container.

@@ -1,19 +1,12 @@
 //! What a person and a script need to use the stack.
 
-use super::compose::Compose;
+use super::{compose::Compose, configuration};
 use crate::{
     dev::{self, EnvFile},
     servers,
 };
 use anyhow::Context;
 use std::{fs, path::Path};
-
-/// The secrets that a person must put in place, and what is not told until then.
-const PLACEHOLDERS: [(&str, &str); 3] = [
-    ("slack_webhook_url", "Slack"),
-    ("pagerduty_routing_key", "PagerDuty"),
-    ("dead_man_url", "the dead man's switch"),
-];
 
 /// A stack that is healthy.
 pub(super) struct Ready {
@@ -28,19 +21,14 @@ impl Ready {
     /// Reads the secrets.
     pub(super) fn of(compose: &Compose, api_key: Option<String>) -> anyhow::Result<Self> {
         let grafana = compose.variables.profile("grafana");
-        let mut not_told = Vec::new();
-        for (name, whom) in PLACEHOLDERS {
-            if compose.secret(name)?.contains("put-the-") {
-                not_told.push(whom);
-            }
-        }
+        let not_told = configuration::not_told(compose)?;
         Ok(Self {
             admin_token: compose.secret("admin_token")?,
             api_key,
             grafana_password: grafana
                 .then(|| compose.secret("grafana_admin_password"))
                 .transpose()?,
-            not_told,
+            not_told: not_told.iter().map(|way| way.whom).collect(),
         })
     }
 
@@ -78,6 +66,36 @@ impl Ready {
         EnvFile::of(path).write("cargo xtask stack up", &self.variables(compose))
     }
 
+    /// Where each part of what watches is, a line each, and who is not told of alerts.
+    pub(super) fn watchers(&self, compose: &Compose) -> Vec<String> {
+        let url = |port| compose.variables.url(port);
+        let grafana = match &self.grafana_password {
+            Some(password) => format!("{}   admin / {password}", url("GRAFANA_PORT")),
+            None => "not part of it: COMPOSE_PROFILES does not name it".to_owned(),
+        };
+        let mut parts = vec![
+            ("Grafana", grafana),
+            ("Prometheus", url("PROMETHEUS_PORT")),
+            ("Alertmanager", url("ALERTMANAGER_PORT")),
+            ("Jaeger", url("JAEGER_PORT")),
+            ("Loki", format!("{} (API)", url("LOKI_PORT"))),
+            ("OTLP", format!("{} (gRPC)", url("OTLP_PORT"))),
+        ];
+        if !self.not_told.is_empty() {
+            let whom = self.not_told.join(", ");
+            let dir = compose.secrets();
+            parts.push((
+                "Not told",
+                format!(
+                    "of any alert: {whom}. Put the real values into {}, start again",
+                    dir.display()
+                ),
+            ));
+        }
+        let lines = parts.iter().map(|(name, value)| format!("{name:<12} {value}"));
+        lines.collect()
+    }
+
     /// The text for the terminal.
     pub(super) fn text(&self, compose: &Compose, env_file: &Path) -> String {
         let url = |port| compose.variables.url(port);
@@ -95,31 +113,14 @@ impl Ready {
             );
             line("worker", &url("WORKER_HTTP_PORT"));
         }
-        match &self.grafana_password {
-            Some(password) => line(
-                "Grafana",
-                &format!("{}   admin / {password}", url("GRAFANA_PORT")),
-            ),
-            None => line("Grafana", "not part of it: COMPOSE_PROFILES does not name it"),
-        }
-        line("Prometheus", &url("PROMETHEUS_PORT"));
-        line("Alertmanager", &url("ALERTMANAGER_PORT"));
-        line("Jaeger", &url("JAEGER_PORT"));
-        line("Loki", &format!("{} (API)", url("LOKI_PORT")));
-        line("OTLP", &format!("{} (gRPC)", url("OTLP_PORT")));
+        lines.extend(self.watchers(compose).iter().map(|line| format!("  {line}")));
+        let mut line = |name: &str, value: &str| lines.push(format!("  {name:<12} {value}"));
         if let Some(key) = &self.api_key {
             line("API key", &format!("{key}   (tenant dev, all scopes)"));
             line("Admin token", &self.admin_token);
         }
         line("For scripts", &format!(". {}", env_file.display()));
-        if !self.not_told.is_empty() {
-            let whom = self.not_told.join(", ");
-            let dir = compose.secrets();
-            lines.push(format!(
-                "\nNot told of any alert: {whom}. Put the real values into {} and restart alertmanager.",
-                dir.display()
-            ));
-        }
+        lines.push(String::new());
         if let Some(key) = &self.api_key {
             lines.push(dev::first_steps(&rest, &mcp, key));
         }
@@ -128,7 +129,7 @@ impl Ready {
     }
 }
 
-/// Removes the file of a stack that is no more; another project's stays.
+/// Removes the file of a stack that is no more, and its configurations; another project's stay.
 pub(super) fn forget(path: &Path, compose: &Compose) -> anyhow::Result<()> {
     let project = ("COMPOSE_PROJECT".to_owned(), compose.project.clone());
     if EnvFile::of(path)
@@ -136,6 +137,7 @@ pub(super) fn forget(path: &Path, compose: &Compose) -> anyhow::Result<()> {
         .is_ok_and(|variables| variables.contains(&project))
     {
         servers::remove(path)?;
+        servers::remove(&path.with_extension(""))?;
     }
     Ok(())
 }

@@ -24,7 +24,12 @@ impl Variables {
         let mut values = BTreeMap::new();
         for file in &files {
             let read = EnvFile::of(file).read();
-            values.extend(read.with_context(|| format!("reading {}", file.display()))?);
+            let read = read.with_context(|| format!("reading {}", file.display()))?;
+            let unknown = read.iter().find(|(name, _)| !values.contains_key(name));
+            if let Some((name, _)) = unknown.filter(|_| !values.is_empty()) {
+                eprintln!("note: {}: deploy/.env has no {name}", file.display());
+            }
+            values.extend(read);
         }
         for (name, value) in &mut values {
             if let Ok(given) = env::var(name) {
