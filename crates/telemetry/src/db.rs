@@ -9,14 +9,15 @@ use std::time::Instant;
 
 /// Runs a query: measures it, and makes a span of it when the request in hand is sampled. `system` is `sqlite` or
 /// `postgresql`, `operation` names what is done (`contexts.insert`), and `sql` is its text, which holds placeholders
-/// where the values go.
+/// where the values go. `failed` tells errors from answers: that a row was there already is one.
 ///
 /// # Errors
-/// Those of `query`, which are counted.
+/// Those of `query`; the ones that `failed` says are one are counted.
 pub async fn query<T, E>(
     system: &'static str,
     operation: &'static str,
     sql: &'static str,
+    failed: impl FnOnce(&E) -> bool,
     query: impl Future<Output = Result<T, E>>,
 ) -> Result<T, E> {
     let open = span::client(operation, || {
@@ -34,8 +35,9 @@ pub async fn query<T, E>(
     };
     DB_QUERY_DURATION.record(started.elapsed(), [operation]);
     // Also when it did not fail: an error count that first appears at 1 hides that error from `rate()`.
-    DB_QUERY_ERRORS.add(u64::from(result.is_err()), [operation]);
-    if result.is_err() {
+    let failed = result.as_ref().is_err_and(failed);
+    DB_QUERY_ERRORS.add(u64::from(failed), [operation]);
+    if failed {
         open.fail(std::any::type_name::<E>());
     }
     result

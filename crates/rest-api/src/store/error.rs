@@ -83,6 +83,11 @@ impl StoreError {
         Self::Internal(sqlx::Error::Decode(Box::new(source)))
     }
 
+    /// Whether the database or we failed. The others are answers: a name that is taken is the caller's affair.
+    pub(crate) const fn is_failure(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::Internal(_))
+    }
+
     /// Whether the database undid the whole transaction in favour of another, so that it may simply run again.
     pub(crate) fn is_serialization(&self) -> bool {
         let Self::Unavailable(sqlx::Error::Database(e)) = self else {

@@ -93,6 +93,8 @@ pub struct LeaseAsk<'a> {
 pub struct Leased {
     /// The execution.
     pub execution: Execution,
+    /// Since when it could have been handed out: since it was asked for or approved, or a wait before a retry was over.
+    pub due: Time,
     /// Shown with every renewal and report.
     pub token: i64,
     /// The tenant's name.

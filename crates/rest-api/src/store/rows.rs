@@ -456,8 +456,11 @@ impl LeasedRow {
 impl Row for LeasedRow {
     type Entity = Leased;
     fn read(self) -> Result<Leased> {
+        let run_at = optional_time(self.execution.run_at)?;
+        let execution = self.execution.read()?;
         Ok(Leased {
-            execution: self.execution.read()?,
+            due: run_at.unwrap_or(execution.created_at),
+            execution,
             token: self.fencing_token,
             tenant: self.tenant,
             tool: None,

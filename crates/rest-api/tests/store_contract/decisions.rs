@@ -147,7 +147,13 @@ pub(crate) async fn an_approval_is_for_what_was_shown(f: Fixture) {
     );
     let again = f.store.approve_execution(f.id(), new.id, by, "d1").await;
     assert_error!(again, StoreError::Conflict);
-    assert_eq!(f.lease_one().await.execution.id, new.id);
+    let leased = f.lease_one().await;
+    assert_eq!(leased.execution.id, new.id);
+    assert_eq!(
+        Some(leased.due),
+        approved.run_at,
+        "the person's time is not the queue's"
+    );
     let missing = f
         .store
         .approve_execution(f.id(), ExecutionId::new(), by, "d1")

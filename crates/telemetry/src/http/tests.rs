@@ -76,7 +76,7 @@ fn one_trace_goes_from_the_client_through_http_and_grpc_to_the_query() {
         let handler = async move || {
             let mut peer = peer.clone();
             let seen = grpc::tests::call(&mut peer, "0").await;
-            crate::db::query("sqlite", "items.get", "SELECT 1", async { Ok::<_, ()>(()) })
+            crate::db::query("sqlite", "items.get", "SELECT 1", |()| true, async { Ok(()) })
                 .await
                 .unwrap();
             seen

@@ -89,7 +89,7 @@ impl Api {
         let (mut runs, mut hopeless) = (Vec::with_capacity(leased.len()), Vec::new());
         for leased in leased {
             let (id, token) = (leased.execution.id, leased.token);
-            note_wait(&leased.execution, now);
+            metrics::EXECUTION_QUEUE_WAIT.record((now - leased.due).as_seconds_f64().max(0.0), []);
             match self.prepare(leased, now) {
                 Ok(run) => runs.push(HandedRun {
                     api: self.clone(),
@@ -289,10 +289,4 @@ fn count(execution: &Execution) {
     }
     metrics::TOOL_EXECUTION_DURATION.record(took.as_seconds_f64().max(0.0), labels);
     metrics::EXECUTION_ATTEMPTS.record(f64::from(execution.attempts), []);
-}
-
-/// How long it waited since it was due.
-fn note_wait(execution: &Execution, now: Time) {
-    let due = execution.run_at.unwrap_or(execution.created_at);
-    metrics::EXECUTION_QUEUE_WAIT.record((now - due).as_seconds_f64().max(0.0), []);
 }

@@ -33,9 +33,8 @@ impl Statement {
     /// Runs `future`, which runs this statement, in its span and metrics.
     pub(crate) async fn measure<T>(&self, future: impl Future<Output = sqlx::Result<T>>) -> Result<T> {
         let patient = async { timeout(PATIENCE, future).await.unwrap_or_else(|_| Err(silent())) };
-        telemetry::db::query(SYSTEM, self.operation, self.text, patient)
-            .await
-            .map_err(StoreError::from)
+        let answer = async { patient.await.map_err(StoreError::from) };
+        telemetry::db::query(SYSTEM, self.operation, self.text, StoreError::is_failure, answer).await
     }
 
     /// The statement's first argument.
