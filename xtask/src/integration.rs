@@ -175,7 +175,10 @@ impl Run<'_> {
         if self.wants(Step::Sampling) {
             self.step("tail sampling", |run| {
                 let production = "--config=/etc/otelcol/production.yaml";
-                run.up(true, vec![("COLLECTOR_CONFIG_EXTRA".to_owned(), production.to_owned())])?;
+                run.up(
+                    true,
+                    vec![("COLLECTOR_CONFIG_EXTRA".to_owned(), production.to_owned())],
+                )?;
                 run.prove("sampling", &variables)
             });
         }

@@ -109,7 +109,11 @@ async fn rows(
         if told.elapsed() >= TELL {
             told = Instant::now();
             let one = &sources.expressions[open[0]].place;
-            println!("   {} of {} queries have no data yet, one of them {one}", open.len(), answers.len());
+            println!(
+                "   {} of {} queries have no data yet, one of them {one}",
+                open.len(),
+                answers.len()
+            );
         }
         sleep(PAUSE).await;
     }

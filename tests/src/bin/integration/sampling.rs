@@ -52,7 +52,10 @@ async fn look(stack: &Stack, quick: &Tool<'_>, slow: &Tool<'_>, broken: &Tool<'_
     for trace in &plain {
         kept += usize::from(is_traced(stack, trace).await);
     }
-    ensure!(kept <= PLAIN / 2, "{kept} of {PLAIN} plain traces were kept: nothing is sampled");
+    ensure!(
+        kept <= PLAIN / 2,
+        "{kept} of {PLAIN} plain traces were kept: nothing is sampled"
+    );
     println!("   kept     {kept} of {PLAIN} plain ones");
     Ok(())
 }
