@@ -100,14 +100,13 @@ fn start(
         let containers = Containers::start(workspace, state.dir(), args.port_offset, images, ports)?;
         running.containers = Some(containers);
     }
-    let otlp = running.containers.as_ref().map(Containers::otlp);
     let plan = Plan {
         args,
         workspace,
         ports,
         secrets: &secrets,
         stores: &stores,
-        otlp: args.otlp.clone().or(otlp),
+        otlp: running.otlp(args),
     };
     let units = plan.services()?;
     for unit in &units {
@@ -238,6 +237,12 @@ impl Running {
         self.watchers = watch.servers;
         state.note(&self.pids())?;
         Ok(watch.lines)
+    }
+
+    /// Where spans go.
+    fn otlp(&self, args: &Args) -> Option<String> {
+        let own = || self.containers.as_ref().map(Containers::otlp);
+        args.otlp.clone().or_else(own)
     }
 
     /// Where the parts of what watches are, by the variables' names in `target/stack/stack.env`.
