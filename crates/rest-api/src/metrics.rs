@@ -39,8 +39,8 @@ telemetry::metrics! {
     pub static EXECUTION_RETRIES: Counter["tool"] = "mcp_execution_retries_total";
     /// Attempts that a tool execution had taken when it ended.
     pub static EXECUTION_ATTEMPTS: Histogram[] = "mcp_execution_attempts", buckets: &ATTEMPTS;
-    /// Tool executions whose worker or replica was lost, or that came too late, by tool and by what they became (queued:
-    /// they run again).
+    /// Tool executions whose worker or replica was lost, or whose deadline passed before they began, by tool and by what
+    /// they became (queued: they run again). Those that nobody approved in time are not among them.
     pub static EXECUTIONS_REAPED: Counter["tool", "status"] = "mcp_executions_reaped_total";
     /// Runs that schedules were due for, by what became of them: enqueued, missed (their time passed and another run
     /// stands for them, or none), refused.

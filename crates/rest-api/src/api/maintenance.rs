@@ -27,8 +27,13 @@ impl Api {
         let reaped = self.0.store.reap_executions(now, limit).await?;
         for one in &reaped {
             let (tool, status) = (one.tool.as_str(), one.status.as_str());
-            metrics::EXECUTIONS_REAPED.inc([tool, status]);
-            tracing::warn!(execution_id = %one.id, tool, status, "execution was lost or came too late");
+            if one.error_code.as_deref() == Some("approval_expired") {
+                // Nobody wanted it, which is how it is meant: nothing was lost.
+                tracing::info!(execution_id = %one.id, tool, "execution was not approved in time");
+            } else {
+                metrics::EXECUTIONS_REAPED.inc([tool, status]);
+                tracing::warn!(execution_id = %one.id, tool, status, "execution was lost or came too late");
+            }
             if one.status.is_final() {
                 metrics::TOOL_EXECUTIONS.inc([tool, status]);
                 metrics::count_failure(tool, one.status, one.error_code.as_deref().unwrap_or_default());
