@@ -1,6 +1,6 @@
 //! Faults become notifications, and their healing too.
 //!
-//! The installation runs with the copies that [`scale`] writes, in which a minute takes a second, and whose notifications
+//! The installation runs with the copies that [`scale()`] writes, in which a minute takes a second, and whose notifications
 //! come here. Real faults are provoked in it, one group after the other; for each, the very notifications that must reach
 //! Slack and PagerDuty are waited for, then their resolution. What a cause keeps quiet must not come.
 
