@@ -232,18 +232,23 @@ impl Run<'_> {
         ];
         all.extend(variables);
         let options = stack::Options {
-            project: stack::Project {
-                name: self.args.project.clone(),
-                port_offset: self.args.port_offset,
-                images_env: self.args.images_env.clone(),
-                monitoring_only: false,
-                files: Vec::new(),
-                variables: all,
-            },
+            project: self.project(all),
             profile: self.args.profile,
             no_build,
         };
         Stack::up(&self.workspace, &options)
+    }
+
+    /// The compose project, with these variables over its own.
+    fn project(&self, variables: Vec<(String, String)>) -> stack::Project {
+        stack::Project {
+            name: self.args.project.clone(),
+            port_offset: self.args.port_offset,
+            images_env: self.args.images_env.clone(),
+            monitoring_only: false,
+            files: Vec::new(),
+            variables,
+        }
     }
 
     fn end_to_end(&self, variables: &[(String, String)]) -> anyhow::Result<()> {
@@ -311,15 +316,7 @@ impl Run<'_> {
 
     /// Removes containers, networks and volumes, and makes sure that they are gone.
     fn remove(&self) -> anyhow::Result<()> {
-        let project = stack::Project {
-            name: self.args.project.clone(),
-            port_offset: self.args.port_offset,
-            images_env: self.args.images_env.clone(),
-            monitoring_only: false,
-            files: Vec::new(),
-            variables: Vec::new(),
-        };
-        Stack::find(&self.workspace, &project)?.down(true)?;
+        Stack::find(&self.workspace, &self.project(Vec::new()))?.down(true)?;
         let label = format!("label=com.docker.compose.project={}", self.args.project);
         for what in [&["ps", "--all"][..], &["volume", "ls"], &["network", "ls"]] {
             let left = docker::said(docker::docker(what).args(["--quiet", "--filter", &label]))?;

@@ -214,20 +214,24 @@ impl Plan<'_> {
             dir: self.workspace.root.clone(),
         })
     }
+}
 
-    /// The traffic driver.
-    pub(super) fn traffic(&self, variables: Vec<(String, String)>) -> anyhow::Result<Unit> {
-        let program = self.workspace.bin(self.args.release, "traffic")?;
-        Ok(Unit {
-            name: "traffic",
-            ready: None,
-            program,
-            // A year: as long as anybody lets it run.
-            args: &["--seconds", "31536000"],
-            variables,
-            dir: self.workspace.root.clone(),
-        })
-    }
+/// The traffic driver.
+pub(super) fn traffic(
+    args: &Args,
+    workspace: &Workspace,
+    variables: Vec<(String, String)>,
+) -> anyhow::Result<Unit> {
+    let program = workspace.bin(args.release, "traffic")?;
+    Ok(Unit {
+        name: "traffic",
+        ready: None,
+        program,
+        // A year: as long as anybody lets it run.
+        args: &["--seconds", "31536000"],
+        variables,
+        dir: workspace.root.clone(),
+    })
 }
 
 fn preference(variable: &str) -> bool {

@@ -136,17 +136,10 @@ fn start(
     };
     let variables = ready.write_env(state.dir(), workspace)?;
     if args.traffic {
-        let plan = Plan {
-            args,
-            workspace,
-            ports,
-            secrets: &secrets,
-            stores: &stores,
-            otlp: None,
-        };
+        let traffic = plan::traffic(args, workspace, variables)?;
         running
             .services
-            .push(Service::start(plan.traffic(variables)?, running.output.clone())?);
+            .push(Service::start(traffic, running.output.clone())?);
         state.note(&running.pids())?;
     }
     let env_file = workspace.shown(EnvFile::at(state.dir()).path());
