@@ -13,6 +13,12 @@ pub struct Settings {
     pub tracing: Tracing,
     /// Metrics.
     pub metrics: Metrics,
+    /// The last slow, failed and debugged requests, kept in memory.
+    pub recent_requests: RecentRequests,
+    /// Profiles of memory and CPU.
+    pub profiling: Profiling,
+    /// Tasks of the runtime.
+    pub tasks: Tasks,
     /// Directories whose free space is measured, by name, beside those that the service knows itself (`logs`,
     /// `database`).
     pub data_directories: BTreeMap<String, PathBuf>,
@@ -142,6 +148,8 @@ pub struct Tracing {
     pub batch_size: usize,
     /// How long an ended span waits for a batch to fill, in milliseconds.
     pub export_interval_ms: u64,
+    /// Where people look at traces: Jaeger's pages (`http://localhost:16686`). Without it, traces are not linked to.
+    pub ui_url: Option<String>,
 }
 
 impl Default for Tracing {
@@ -153,6 +161,7 @@ impl Default for Tracing {
             queue_size: 2048,
             batch_size: 512,
             export_interval_ms: 1000,
+            ui_url: None,
         }
     }
 }
@@ -176,6 +185,69 @@ impl Default for Metrics {
             enabled: true,
             max_series_per_metric: 2000,
             max_label_values: 200,
+        }
+    }
+}
+
+/// What is kept of requests that were slow, failed or were debugged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RecentRequests {
+    /// Whether anything is kept.
+    pub enabled: bool,
+    /// How many requests of each kind (slow, failed, debugged) are kept.
+    pub capacity: usize,
+    /// From which duration on a request is slow, in milliseconds.
+    pub slow_ms: u64,
+}
+
+impl Default for RecentRequests {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            capacity: 64,
+            slow_ms: 500,
+        }
+    }
+}
+
+/// What profiles cost while nobody asks for one, and at most.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Profiling {
+    /// Whether allocations are sampled all the time: a leak can only be found among those that were.
+    pub heap: bool,
+    /// One allocation is sampled every so many bytes; rounded up to a power of two.
+    pub heap_sample_bytes: u64,
+    /// The longest CPU profile that may be asked for, in seconds.
+    pub max_seconds: u64,
+}
+
+impl Default for Profiling {
+    fn default() -> Self {
+        Self {
+            heap: true,
+            heap_sample_bytes: 512 << 10,
+            max_seconds: 120,
+        }
+    }
+}
+
+/// What is known about the runtime's tasks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tasks {
+    /// Whether tasks are tracked.
+    pub enabled: bool,
+    /// From which duration on one poll of a task, or of a request, blocks the runtime, in milliseconds.
+    pub long_poll_ms: u64,
+}
+
+impl Default for Tasks {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            long_poll_ms: 100,
         }
     }
 }
@@ -237,6 +309,26 @@ impl Settings {
         check(
             self.metrics.max_label_values > 0,
             "monitoring.metrics.max_label_values",
+            "at least 1",
+        )?;
+        check(
+            (1..=10_000).contains(&self.recent_requests.capacity),
+            "monitoring.recent_requests.capacity",
+            "1 to 10000",
+        )?;
+        check(
+            (1 << 12..=1 << 40).contains(&self.profiling.heap_sample_bytes),
+            "monitoring.profiling.heap_sample_bytes",
+            "4096 (4 KiB) to 1099511627776 (1 TiB)",
+        )?;
+        check(
+            (1..=600).contains(&self.profiling.max_seconds),
+            "monitoring.profiling.max_seconds",
+            "1 to 600",
+        )?;
+        check(
+            self.tasks.long_poll_ms > 0,
+            "monitoring.tasks.long_poll_ms",
             "at least 1",
         )
     }

@@ -4,6 +4,7 @@
 //! These stand outside of the service's middleware stack: no API key, no rate limit, not in the `http_*` metrics, and
 //! reachable when the service has too much to do.
 
+mod debug;
 mod guard;
 mod log_level;
 
@@ -27,6 +28,7 @@ pub fn router(host: &Host, admin: Router, api: Router) -> Router {
     let admin = Router::new()
         .route("/admin/log-level", get(log_level::show).put(log_level::change))
         .with_state(log_level::LogLevel::new(host))
+        .merge(debug::routes(host))
         .merge(admin)
         .route_layer(axum::middleware::from_fn_with_state(
             host.common.clone(),
