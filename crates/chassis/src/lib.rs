@@ -61,7 +61,7 @@
 //!             }),
 //!         );
 //!         let no_authentication = tower::layer::util::Identity::new();
-//!         Ok(App { http: chassis::http::stack(routes, no_authentication, &host.common.http), ..App::default() })
+//!         Ok(App { http: chassis::http::stack(routes, no_authentication, &host.common), ..App::default() })
 //!     }
 //! }
 //!
@@ -74,6 +74,7 @@ mod allocator;
 mod args;
 pub mod credential;
 pub mod extract;
+pub mod faults;
 pub mod grpc;
 mod health;
 pub mod http;

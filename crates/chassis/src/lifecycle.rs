@@ -210,6 +210,7 @@ pub async fn start<S: Service>(
     telemetry: telemetry::Handle,
 ) -> anyhow::Result<Running> {
     let Configuration { common, service } = configuration;
+    crate::faults::warn(&common.test_faults);
     let http = bind("http.address", common.http.address).await?;
     let grpc = match common.grpc.address {
         Some(address) => Some(bind("grpc.address", address).await?),
@@ -230,7 +231,7 @@ pub async fn start<S: Service>(
     } = S::build(service, &host).await?;
     if !api.has_routes() {
         // Whoever knocks at a service without an API is told so as everywhere else.
-        api = crate::http::stack(Router::new(), Identity::new(), &host.common.http);
+        api = crate::http::stack(Router::new(), Identity::new(), &host.common);
     }
 
     let http_address = http.local_addr().context("the HTTP socket has no address")?;

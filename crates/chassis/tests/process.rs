@@ -48,7 +48,7 @@ impl Service for Sample {
         let routes = Router::new().route("/slow", get(slow));
         let none = tower::layer::util::Identity::new();
         Ok(App {
-            http: chassis::http::stack(routes, none, &host.common.http),
+            http: chassis::http::stack(routes, none, &host.common),
             ..App::default()
         })
     }

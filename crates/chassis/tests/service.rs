@@ -73,7 +73,7 @@ impl Service for Sample {
         let routes = Router::new()
             .route("/slow", get(slow))
             .route("/hello", get(async || "hello"));
-        let http = chassis::http::stack(routes, tower::layer::util::Identity::new(), &host.common.http);
+        let http = chassis::http::stack(routes, tower::layer::util::Identity::new(), &host.common);
         let admin = Router::new().route("/debug/own", get(async || "own"));
         Ok(App {
             http,

@@ -126,7 +126,7 @@ fn stack<H: ServerHandler>(host: &Host, door: Door, tenants: Arc<Tenants<H>>) ->
         .route(PATH, any(tenants::serve::<H>))
         .with_state(tenants);
     let authenticate = from_fn_with_state(door, auth::authenticate);
-    chassis::http::stack(routes, authenticate, &host.common.http)
+    chassis::http::stack(routes, authenticate, &host.common)
 }
 
 fn handlers(

@@ -34,7 +34,7 @@ use crate::{
     vault::Vault,
 };
 use anyhow::Context as _;
-use chassis::{App, Host, ServiceInfo};
+use chassis::{App, Host, ServiceInfo, faults::Fault};
 use coordination::Coordination;
 use std::sync::Arc;
 use telemetry::metrics::Declaration;
@@ -82,7 +82,7 @@ impl chassis::Service for RestApi {
             bytes: settings.limits.import_bytes,
         };
         Ok(App {
-            http: chassis::http::stack_with(routes, authenticate, &host.common.http, imports),
+            http: chassis::http::stack_with(routes, authenticate, &host.common, imports),
             grpc: Some(grpc::routes(api, host)),
             last: Some(Box::pin(async move { store.close().await })),
             ..App::default()
@@ -112,6 +112,7 @@ fn assemble(
         queue: settings.queue.clone(),
         limits: settings.limits.clone(),
         retention: settings.retention.clone(),
+        slow_listing: host.common.test_faults.contains(&Fault::SlowQuery),
         tasks: host.tasks.clone(),
         shutdown: host.shutdown.clone(),
         store,

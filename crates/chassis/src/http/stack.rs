@@ -1,5 +1,5 @@
 use super::{EdgeLayer, LargerBody};
-use crate::settings::Http;
+use crate::{Common, faults};
 use axum::{
     Router,
     extract::{DefaultBodyLimit, Request},
@@ -19,38 +19,40 @@ use tower::{Layer, Service};
 /// 3. **Authenticate**: the service's own. Before the span, because only a known caller may ask for a trace.
 /// 4. **Span**: decides about sampling and makes the server span, back-dated to the request's arrival, so that the time
 ///    spent above is in it.
-/// 5. **Routes**. axum matches the route before any of these run, so all of them know its template.
+/// 5. **Routes**, with the faults that a test has planted there. axum matches the route before any of these run, so all
+///    of them know its template.
 ///
 /// Metrics, probes and admin pages stand outside of it: see [`crate::ops`].
-pub fn stack<L>(routes: Router, authenticate: L, settings: &Http) -> Router
+pub fn stack<L>(routes: Router, authenticate: L, common: &Common) -> Router
 where
     L: Layer<Route> + Clone + Send + Sync + 'static,
     L::Service: Service<Request, Error = Infallible> + Clone + Send + Sync + 'static,
     <L::Service as Service<Request>>::Response: IntoResponse + 'static,
     <L::Service as Service<Request>>::Future: Send + 'static,
 {
-    around(routes, authenticate, EdgeLayer::new(settings))
+    around(routes, authenticate, EdgeLayer::new(&common.http), common)
 }
 
 /// As [`stack`], with one path whose requests may be larger than others.
-pub fn stack_with<L>(routes: Router, authenticate: L, settings: &Http, larger: LargerBody) -> Router
+pub fn stack_with<L>(routes: Router, authenticate: L, common: &Common, larger: LargerBody) -> Router
 where
     L: Layer<Route> + Clone + Send + Sync + 'static,
     L::Service: Service<Request, Error = Infallible> + Clone + Send + Sync + 'static,
     <L::Service as Service<Request>>::Response: IntoResponse + 'static,
     <L::Service as Service<Request>>::Future: Send + 'static,
 {
-    around(routes, authenticate, EdgeLayer::new(settings).with(larger))
+    let edge = EdgeLayer::new(&common.http).with(larger);
+    around(routes, authenticate, edge, common)
 }
 
-fn around<L>(routes: Router, authenticate: L, edge: EdgeLayer) -> Router
+fn around<L>(routes: Router, authenticate: L, edge: EdgeLayer, common: &Common) -> Router
 where
     L: Layer<Route> + Clone + Send + Sync + 'static,
     L::Service: Service<Request, Error = Infallible> + Clone + Send + Sync + 'static,
     <L::Service as Service<Request>>::Response: IntoResponse + 'static,
     <L::Service as Service<Request>>::Future: Send + 'static,
 {
-    routes
+    faults::plant(routes, &common.test_faults)
         // Last layer, outermost: read from the bottom up.
         .layer(SpanLayer::new())
         .layer(authenticate)

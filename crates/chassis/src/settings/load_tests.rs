@@ -284,3 +284,21 @@ fn secrets_may_stand_in_files_of_their_own() {
     );
     std::fs::remove_dir_all(&directory).expect("removed");
 }
+
+#[test]
+fn faults_are_planted_by_name_and_never_in_production() {
+    use crate::faults::Fault;
+    let planted = [("DEVOPS_MCP__TEST_FAULTS", "leak, slow_query")];
+    let common = load_from("", &planted).expect("good settings").common;
+    assert_eq!(common.test_faults, [Fault::Leak, Fault::SlowQuery]);
+    assert_eq!(
+        refusal("environment: production", &planted),
+        "setting test_faults (from DEVOPS_MCP__TEST_FAULTS): expected nothing where the environment is production: \
+         these faults are for tests"
+    );
+    let refused = refusal("test_faults: [lek]", &[]);
+    assert!(
+        refused.contains("expected one of leak, blocking_call, busy_call, slow_query, found `lek`"),
+        "{refused}"
+    );
+}

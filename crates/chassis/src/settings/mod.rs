@@ -10,6 +10,7 @@ mod values;
 
 pub use load::{SettingsError, load};
 pub use print::print;
+pub use crate::faults::Fault;
 pub use values::{duration, duration_option, mask, mask_password, size};
 
 use secrecy::SecretString;
@@ -99,6 +100,9 @@ pub struct Common {
     pub shutdown: Shutdown,
     /// Logs, metrics and traces.
     pub monitoring: telemetry::Settings,
+    /// Faults to plant on purpose, for tests of what finds them: `leak`, `blocking_call`, `busy_call`, `slow_query`.
+    /// Refused in production.
+    pub test_faults: Vec<Fault>,
 }
 
 impl Default for Common {
@@ -112,6 +116,7 @@ impl Default for Common {
             ready_file: None,
             shutdown: Shutdown::default(),
             monitoring: telemetry::Settings::default(),
+            test_faults: Vec::new(),
         }
     }
 }
@@ -151,6 +156,12 @@ impl Common {
             return Err(Invalid::new(
                 "environment",
                 "a word such as development or production",
+            ));
+        }
+        if !self.test_faults.is_empty() && self.environment == "production" {
+            return Err(Invalid::new(
+                "test_faults",
+                "nothing where the environment is production: these faults are for tests",
             ));
         }
         self.monitoring

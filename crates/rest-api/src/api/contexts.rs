@@ -91,6 +91,9 @@ impl Api {
         page: &PageRequest,
     ) -> Result<Page<Context>> {
         caller.require(Scope::ContextsRead)?;
+        if self.0.slow_listing {
+            self.0.store.run_slow_statement().await?;
+        }
         Ok(self.0.store.list_contexts(caller.tenant_id, filter, page).await?)
     }
 

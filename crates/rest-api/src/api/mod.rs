@@ -63,6 +63,8 @@ pub struct Parts {
     pub limits: Limits,
     /// How long things are kept.
     pub retention: Retention,
+    /// A fault that a test planted: listing contexts runs a slow statement, too.
+    pub slow_listing: bool,
     /// Runs what must outlive its request.
     pub tasks: chassis::Tasks,
     /// The service stops: what waits for long ends.

@@ -183,6 +183,8 @@ pub trait Store: QueueStore + ScheduleStore {
     async fn size_bytes(&self) -> Result<u64>;
     /// The statements that the database spent the most time on, at most `limit`, as far as it keeps count of them.
     async fn statement_statistics(&self, limit: u32) -> Result<StatementStatistics>;
+    /// Runs a statement that takes more than half a second and changes nothing: a fault that tests plant.
+    async fn run_slow_statement(&self) -> Result<()>;
     /// Closes the pool.
     async fn close(&self);
 

@@ -23,6 +23,8 @@ pub(crate) type Db = Postgres;
 pub(crate) const SYSTEM: &str = "postgresql";
 /// Rows are locked by changing them first, so the default isolation is enough.
 pub(crate) const BEGIN: &str = "BEGIN";
+/// Takes more than half a second.
+pub(crate) const SLOW: &str = "SELECT pg_sleep(0.6)";
 
 /// Now, microseconds since 1970, by the database's clock.
 macro_rules! now_micros {

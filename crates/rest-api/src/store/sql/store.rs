@@ -22,6 +22,7 @@ use domain::{
 use std::{path::PathBuf, time::Duration};
 
 const PING: Statement = Statement::new("ping", "SELECT 1");
+const PLANTED: Statement = Statement::new("contexts.planted_slow", dialect::SLOW);
 
 #[async_trait::async_trait]
 impl Store for SqlStore {
@@ -53,6 +54,11 @@ impl Store for SqlStore {
 
     async fn statement_statistics(&self, limit: u32) -> Result<StatementStatistics> {
         statistics::statements(self, limit).await
+    }
+
+    async fn run_slow_statement(&self) -> Result<()> {
+        PLANTED.call().execute(&self.read).await?;
+        Ok(())
     }
 
     async fn close(&self) {

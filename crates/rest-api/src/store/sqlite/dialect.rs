@@ -24,6 +24,9 @@ pub(crate) type Db = Sqlite;
 pub(crate) const SYSTEM: &str = "sqlite";
 /// Takes the write lock at once: taking it later could fail in the middle of the transaction.
 pub(crate) const BEGIN: &str = "BEGIN IMMEDIATE";
+/// Takes more than half a second. There is no statement that only waits.
+pub(crate) const SLOW: &str =
+    "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 4000000) SELECT COUNT(*) FROM n";
 
 /// Now, microseconds since 1970, by the database's clock.
 macro_rules! now_micros {
