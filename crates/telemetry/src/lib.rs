@@ -12,11 +12,14 @@ pub mod grpc;
 pub mod http;
 pub mod logs;
 pub mod metrics;
+pub mod profiles;
 pub mod propagate;
+pub mod recent;
 mod runtime;
 mod sampling;
 pub mod settings;
 pub mod span;
+pub mod tasks;
 pub mod traces;
 
 pub use logs::InvalidDirective;
@@ -66,6 +69,8 @@ pub fn init(
         runtime::observe(&registry, info);
         directories::observe_all(&registry, settings);
     }
+    recent::configure(&settings.recent_requests);
+    tasks::configure(&settings.tasks);
     let traces = traces::init(&info, environment, &settings.tracing)?;
     let logs = logs::init_subscriber(&info, environment, &settings.logging, &traces)?;
     let upkeep = Upkeep::start(&registry);
@@ -129,27 +134,32 @@ impl Telemetry {
     }
 }
 
-/// The task that keeps histograms small.
-struct Upkeep(tokio::task::AbortHandle);
+/// The tasks that keep histograms small and measure how late tasks are woken.
+struct Upkeep([tokio::task::AbortHandle; 2]);
 
 impl Upkeep {
     fn start(registry: &Registry) -> Option<Self> {
-        let runtime = tokio::runtime::Handle::try_current().ok()?;
+        tokio::runtime::Handle::try_current().ok()?;
         let registry = registry.clone();
-        let task = runtime.spawn(async move {
+        let upkeep = tasks::spawn_every("telemetry upkeep", UPKEEP_EVERY, async move {
             let mut ticks = tokio::time::interval(UPKEEP_EVERY);
             loop {
                 ticks.tick().await;
                 registry.upkeep();
             }
         });
-        Some(Self(task.abort_handle()))
+        let delay = tasks::spawn_every(
+            "scheduling delay",
+            tasks::SCHEDULING_DELAY_EVERY,
+            tasks::measure_scheduling_delay(),
+        );
+        Some(Self([upkeep, delay].map(|task| task.abort_handle())))
     }
 }
 
 impl Drop for Upkeep {
     fn drop(&mut self) {
-        self.0.abort();
+        self.0.iter().for_each(tokio::task::AbortHandle::abort);
     }
 }
 
