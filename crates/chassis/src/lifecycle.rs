@@ -14,7 +14,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use telemetry::settings::Output;
+use telemetry::{settings::Output, tasks::track};
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
@@ -239,21 +239,21 @@ pub async fn start<S: Service>(
     let router = crate::ops::router(&host, admin, api);
     let common = host.common.clone();
     let stop = host.shutdown.clone();
-    servers.spawn(async move {
+    servers.spawn(track("http server", async move {
         crate::http::serve(http, router, &common.http, stop).await;
         Ok(())
-    });
+    }));
     let mut grpc_address = None;
     if let Some(routes) = routes {
         let listener = grpc.context("grpc.address: expected an address, because this service serves gRPC")?;
         grpc_address = Some(listener.local_addr().context("the gRPC socket has no address")?);
         let common = host.common.clone();
         let stop = host.shutdown.clone();
-        servers.spawn(async move {
+        servers.spawn(track("grpc server", async move {
             crate::grpc::serve(listener, routes, &common.grpc, stop)
                 .await
                 .context("the gRPC server failed")
-        });
+        }));
     }
     host.readiness.enter(Phase::Ready);
     let running = Running {

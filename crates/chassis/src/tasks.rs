@@ -4,7 +4,9 @@ use std::{
     collections::BTreeMap,
     panic::AssertUnwindSafe,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
+use telemetry::tasks::{self, Tracked};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Where everything that runs in the background is started, so that nothing outlives the service unseen.
@@ -17,24 +19,66 @@ pub struct Tasks {
 
 impl Tasks {
     /// Starts `task`, which is dropped wherever it stands when the service stops. A panic is logged.
+    #[track_caller]
     pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        let stop = self.stop.clone();
-        self.start(name, async move {
-            stop.run_until_cancelled(task).await;
-        });
+        self.tracker.spawn(self.tracked(name, self.until_stopped(task)));
+    }
+
+    /// The same for a task that does something again and again, and is polled every so often at least: when it was not for
+    /// three times as long, it counts as stuck (`runtime_tasks_stuck`).
+    #[track_caller]
+    pub fn spawn_every(
+        &self,
+        name: &'static str,
+        every: Duration,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let task = self.tracked(name, self.until_stopped(task));
+        self.tracker.spawn(task.every(every));
     }
 
     /// Starts a task that is told when the service stops and then awaited, within `shutdown.timeout`. A panic is logged.
+    #[track_caller]
     pub fn spawn_graceful<F>(&self, name: &'static str, task: impl FnOnce(CancellationToken) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        self.start(name, task(self.stop.clone()));
+        let task = task(self.stop.clone());
+        self.tracker.spawn(self.tracked(name, task));
     }
 
-    fn start(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+    /// The same for a task that is polled every so often at least, as in [`Self::spawn_every`].
+    #[track_caller]
+    pub fn spawn_graceful_every<F>(
+        &self,
+        name: &'static str,
+        every: Duration,
+        task: impl FnOnce(CancellationToken) -> F,
+    ) where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let task = task(self.stop.clone());
+        self.tracker.spawn(self.tracked(name, task).every(every));
+    }
+
+    fn until_stopped(
+        &self,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let stop = self.stop.clone();
+        async move {
+            stop.run_until_cancelled(task).await;
+        }
+    }
+
+    #[track_caller]
+    fn tracked(
+        &self,
+        name: &'static str,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) -> Tracked<impl Future<Output = ()> + Send + 'static> {
         let entry = Entry::new(name, self.running.clone());
-        self.tracker.spawn(async move {
+        tasks::track(name, async move {
             if let Err(panic) = AssertUnwindSafe(task).catch_unwind().await {
                 tracing::error!(
                     task = name,
@@ -43,7 +87,7 @@ impl Tasks {
                 );
             }
             drop(entry);
-        });
+        })
     }
 
     /// Tells all tasks to end and waits until they have.

@@ -72,6 +72,7 @@ impl Shared {
     pub(crate) fn new(client: Client, link: Link) -> Self {
         let local = Arc::new(InProcess::default());
         let mark = Uuid::now_v7().simple().to_string();
+        let every = PING_INTERVAL.max(link.settings().connect_timeout);
         let listener = Listener {
             client,
             channels: channel(&link, ""),
@@ -83,7 +84,7 @@ impl Shared {
             link,
             mark,
             local,
-            _listener: Background::spawn(listener.run()),
+            _listener: Background::spawn_every("redis notices", every, listener.run()),
         }
     }
 }

@@ -11,6 +11,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
+use telemetry::recent::{Kind, child};
 use tokio::{
     sync::{Notify, watch},
     task::JoinHandle,
@@ -28,8 +29,14 @@ pub(crate) struct Away;
 pub(crate) struct Background(JoinHandle<()>);
 
 impl Background {
-    pub(crate) fn spawn(task: impl Future<Output = ()> + Send + 'static) -> Self {
-        Self(tokio::spawn(task))
+    /// Starts a task that looks after something, every so often at least.
+    #[track_caller]
+    pub(crate) fn spawn_every(
+        name: &'static str,
+        every: Duration,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) -> Self {
+        Self(telemetry::tasks::spawn_every(name, every, task))
     }
 }
 
@@ -58,16 +65,17 @@ impl Link {
     pub(crate) fn new(client: &Client, settings: Settings) -> RedisResult<Self> {
         metrics::UP.set(0.0, []);
         let pool = pool(client, &settings)?;
+        let every = RETRY.max(settings.connect_timeout);
         let circuit = Arc::new(Circuit {
             connection: RwLock::new(None),
             opened: Notify::new(),
             up: watch::Sender::new(false),
             settings,
         });
-        let keeper = Arc::new(Background::spawn(keep(pool, circuit.clone())));
+        let keeper = Background::spawn_every("redis keeper", every, keep(pool, circuit.clone()));
         Ok(Self {
             circuit,
-            _keeper: keeper,
+            _keeper: Arc::new(keeper),
         })
     }
 
@@ -93,7 +101,9 @@ impl Link {
             command.query_async(&mut connection),
         )
         .await;
-        metrics::COMMAND_DURATION.record(started.elapsed().as_secs_f64(), [name]);
+        let took = started.elapsed();
+        metrics::COMMAND_DURATION.record(took.as_secs_f64(), [name]);
+        child(Kind::Redis, name, started, took, !matches!(answer, Ok(Ok(_))));
         let reason = match answer {
             Ok(Ok(value)) => {
                 metrics::COMMANDS.inc([name, "ok"]);

@@ -24,19 +24,20 @@ impl Catalogue {
         let here = Arc::new(Notify::new());
         let (sender, revision) = watch::channel(0);
         let woken = Arc::clone(&here);
-        host.tasks.spawn("catalogue", async move {
-            loop {
-                match tokio::time::timeout(PATIENCE, store.catalogue_revision()).await {
-                    Ok(Ok(revision)) => {
-                        database.up();
-                        sender.send_if_modified(|known| std::mem::replace(known, revision) != revision);
+        host.tasks
+            .spawn_every("catalogue", SWEEP.max(PATIENCE), async move {
+                loop {
+                    match tokio::time::timeout(PATIENCE, store.catalogue_revision()).await {
+                        Ok(Ok(revision)) => {
+                            database.up();
+                            sender.send_if_modified(|known| std::mem::replace(known, revision) != revision);
+                        }
+                        Ok(Err(error)) => database.down(error),
+                        Err(_) => database.down("it does not answer"),
                     }
-                    Ok(Err(error)) => database.down(error),
-                    Err(_) => database.down("it does not answer"),
+                    let _ = tokio::time::timeout(SWEEP, woken.notified()).await;
                 }
-                let _ = tokio::time::timeout(SWEEP, woken.notified()).await;
-            }
-        });
+            });
         Self { here, revision }
     }
 

@@ -36,7 +36,7 @@ pub(crate) fn observe(store: &SharedStore, leadership: &Leadership, host: &Host)
     let told = Arc::new(ArcSwap::from_pointee(Told::default()));
     export(&told, leadership, host);
     let (store, leadership) = (Arc::clone(store), leadership.clone());
-    host.tasks.spawn("database statistics", async move {
+    host.tasks.spawn_every("database statistics", EVERY, async move {
         loop {
             if !leadership.holds() {
                 // Another replica tells it now.

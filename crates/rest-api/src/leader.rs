@@ -101,25 +101,26 @@ pub(crate) fn export_shared_gauges(store: SharedStore, replica: String, host: &H
         .on_scrape_gauge(&metrics::EXECUTION_QUEUE_AGE, move || age.load().queue_age());
     host.telemetry
         .on_scrape(move || metrics::LEADER.set(f64::from(u8::from(leader.load().valid())), []));
-    host.tasks.spawn_graceful("shared-gauges", async move |stop| {
-        loop {
-            match count(&store, &replica).await {
-                Ok(counted) => shared.store(Arc::new(counted)),
-                // What was counted before stands until the lease that it was counted under ends.
-                Err(error) => tracing::debug!(%error, "shared gauges were not counted"),
+    host.tasks
+        .spawn_graceful_every("shared-gauges", EVERY, async move |stop| {
+            loop {
+                match count(&store, &replica).await {
+                    Ok(counted) => shared.store(Arc::new(counted)),
+                    // What was counted before stands until the lease that it was counted under ends.
+                    Err(error) => tracing::debug!(%error, "shared gauges were not counted"),
+                }
+                if stop
+                    .run_until_cancelled(tokio::time::sleep(EVERY))
+                    .await
+                    .is_none()
+                {
+                    break;
+                }
             }
-            if stop
-                .run_until_cancelled(tokio::time::sleep(EVERY))
-                .await
-                .is_none()
-            {
-                break;
-            }
-        }
-        shared.store(Arc::new(Shared::NOTHING));
-        // Best effort: a lease that is not given back ends by itself.
-        let _ = store.release_lease(LEASE, &replica).await;
-    });
+            shared.store(Arc::new(Shared::NOTHING));
+            // Best effort: a lease that is not given back ends by itself.
+            let _ = store.release_lease(LEASE, &replica).await;
+        });
     leadership
 }
 

@@ -62,7 +62,8 @@ impl Runner {
             token,
             worker: host.readiness.dependency("worker"),
         };
-        host.tasks.spawn("worker's state", runner.clone().watch());
+        host.tasks
+            .spawn_every("worker's state", PING_EVERY, runner.clone().watch());
         Ok(runner)
     }
 

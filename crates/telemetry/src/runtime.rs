@@ -52,6 +52,7 @@ crate::metrics! {
 pub(crate) fn observe(registry: &Registry, info: ServiceInfo) {
     registry.on_scrape_samples(process);
     registry.on_scrape_samples(heap);
+    crate::tasks::observe(registry);
     if let Ok(runtime) = Handle::try_current() {
         let metrics = runtime.metrics();
         let busy = Busy::new(&metrics);

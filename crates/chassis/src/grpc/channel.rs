@@ -56,7 +56,8 @@ pub fn channel(
     } else {
         let (channel, changes) = Channel::balance_channel(64);
         let resolved = resolve::keep_resolved(peer, uri, options.clone(), changes, resolve::by_name_server);
-        host.tasks.spawn("resolve a gRPC peer", resolved);
+        let every = options.resolve_every.max(options.connect_timeout);
+        host.tasks.spawn_every("resolve a gRPC peer", every, resolved);
         channel
     };
     Ok(ClientLayer::new(peer).layer(Resend(channel)))

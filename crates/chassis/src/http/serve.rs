@@ -40,7 +40,7 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, settings: &Http
             });
         let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
         let connection = graceful.watch(connection);
-        tokio::spawn(async move {
+        telemetry::tasks::spawn("http connection", async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%peer, %error, "connection ended");
             }

@@ -199,10 +199,11 @@ impl Drop for Abandoned<'_> {
     fn drop(&mut self) {
         let Some(id) = self.id.take() else { return };
         let (shared, caller) = (self.shared.clone(), self.caller.clone());
-        self.shared.calls.spawn(async move {
+        let cancel = telemetry::tasks::track("cancel an abandoned run", async move {
             if let Err(error) = execute::cancel(&caller, &shared.upstream, &id).await {
                 tracing::warn!(execution = id, %error, "a run that its client left could not be cancelled");
             }
         });
+        self.shared.calls.spawn(cancel);
     }
 }

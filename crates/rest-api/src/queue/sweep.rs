@@ -10,7 +10,7 @@ const BATCH: u32 = 500;
 /// Sweeps until the service stops.
 pub(crate) fn sweep(api: Api, leadership: Leadership) {
     let tasks = api.tasks().clone();
-    tasks.spawn("queue-sweep", async move {
+    tasks.spawn_every("queue-sweep", EVERY, async move {
         loop {
             tokio::time::sleep(EVERY).await;
             while leadership.holds() {

@@ -1,13 +1,14 @@
 //! The declarations as a document.
 
 use super::{Declaration, Kind, own};
-use crate::{directories, runtime};
+use crate::{directories, runtime, tasks};
 use std::fmt::Write as _;
 
 /// What every service measures, in groups, to stand before a service's own.
 pub const COMMON: &[(&str, &[Declaration])] = &[
     ("Requests, logs and telemetry itself", own::DECLARATIONS),
     ("Process and runtime", runtime::DECLARATIONS),
+    ("Tasks", tasks::DECLARATIONS),
     ("Disk space", directories::DECLARATIONS),
 ];
 

@@ -60,6 +60,7 @@ pub(crate) fn start(settings: &settings::Jobs, host: &Host, channel: &GrpcChanne
     ];
     for (task, job) in jobs {
         debug_assert!(NAMES.contains(&job.name()));
+        let every = job.interval(&settings).max(settings.timeout);
         let schedule = Schedule {
             job,
             settings: Arc::clone(&settings),
@@ -67,7 +68,7 @@ pub(crate) fn start(settings: &settings::Jobs, host: &Host, channel: &GrpcChanne
             token: host.common.service_token.clone(),
             rest_api: host.readiness.dependency("rest-api"),
         };
-        host.tasks.spawn(task, schedule.run());
+        host.tasks.spawn_every(task, every, schedule.run());
     }
 }
 

@@ -13,6 +13,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgListener, PgPoolOptions},
 };
 use std::{collections::BTreeSet, time::Duration};
+use telemetry::tasks::track;
 use tokio::{
     sync::{broadcast, mpsc},
     time::{sleep, timeout},
@@ -37,8 +38,8 @@ pub(crate) fn carry(pool: &PgPool) -> Signals {
     let own = Uuid::now_v7().simple().to_string();
     let (pool, options) = (pool.clone(), PgConnectOptions::clone(&pool.connect_options()));
     Signals::travelling(move |outgoing, here, carriers| {
-        carriers.spawn(notify(pool, own.clone(), outgoing));
-        carriers.spawn(listen(options, own, here));
+        carriers.spawn(track("postgres notify", notify(pool, own.clone(), outgoing)));
+        carriers.spawn(track("postgres listen", listen(options, own, here)).every(SILENCE));
     })
 }
 
