@@ -120,6 +120,7 @@ impl Sources {
             rules::read(root, &path, &mut sources)?;
         }
         let mut pages = files(root, "docs/runbooks", ".md")?;
+        pages.extend(files(root, "docs/runbooks/troubleshooting", ".md")?);
         pages.extend(files(root, "docs", ".md")?);
         for path in pages {
             documents::read(root, &path, &mut sources)?;
