@@ -10,6 +10,7 @@ pub mod installation;
 pub mod logs;
 pub mod mcp;
 pub mod observability;
+pub mod pprof;
 pub mod process;
 pub mod proxy;
 pub mod raw;

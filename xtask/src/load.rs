@@ -13,7 +13,7 @@ const REDIS: &str = "TEST_REDIS_URL";
 
 /// Builds for release and measures requests/s, latency and CPU per request beside bare servers, on SQLite and PostgreSQL.
 ///
-/// `--only contexts,executions,tools` measures less; `--soak 30m` does a bit of everything for so long instead and fails
+/// `--only contexts,executions,tools,debugging` measures less; `--soak 30m` does a bit of everything for so long instead and fails
 /// when something failed or memory grew. The databases are those of TEST_POSTGRES_URL and TEST_REDIS_URL, else private
 /// ones, started from the installed programs; without them PostgreSQL is left out.
 #[derive(clap::Args)]

@@ -62,16 +62,21 @@ impl Phase {
 
 /// Drives `subject` for a while, half of it at `rate` requests a second, and measures it meanwhile.
 pub(crate) async fn measure(subject: &Subject, turn: Duration, rate: f64) -> anyhow::Result<Turn> {
-    let every = Duration::from_secs_f64(subject.requests.len() as f64 / rate);
     Ok(Turn {
-        flat_out: drive(subject, turn / 2, Duration::ZERO).await?,
-        steady: drive(subject, turn / 2, every).await?,
+        flat_out: flat_out(subject, turn / 2).await?,
+        steady: steady(subject, turn / 2, rate).await?,
     })
 }
 
 /// Drives `subject` as fast as it can for a while.
 pub(crate) async fn flat_out(subject: &Subject, time: Duration) -> anyhow::Result<Phase> {
     drive(subject, time, Duration::ZERO).await
+}
+
+/// Drives `subject` for a while at `rate` requests a second.
+pub(crate) async fn steady(subject: &Subject, time: Duration, rate: f64) -> anyhow::Result<Phase> {
+    let every = Duration::from_secs_f64(subject.requests.len() as f64 / rate);
+    drive(subject, time, every).await
 }
 
 /// Asks so many times in all, rounded up to the same number for each connection, as fast as it can; how long each

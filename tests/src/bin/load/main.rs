@@ -5,6 +5,7 @@
 //!   telemetry off, on and unsampled, on and fully sampled; idle memory and time to ready.
 //! - executions: calls of a registered tool over REST, waited for and queued, and how soon a queued one starts.
 //! - tools: MCP `tools/call` of a registered tool, and each hop's share of its CPU.
+//! - debugging: CPU per request with each debugging facility on, with all and with none, and while they are used.
 //!
 //! The servers take turns, round after round, so that whatever else the machine does hits all of them. CPU per request
 //! at the same rate is the figure to look at: the load itself runs on the same cores.
@@ -12,6 +13,7 @@
 //! `--soak 30m` does something else: a modest mix of everything for so long, and whether memory stays flat.
 
 mod calls;
+mod debugging;
 mod driver;
 mod endpoint;
 mod footprint;
@@ -25,6 +27,7 @@ mod swallow;
 use anyhow::ensure;
 use calls::Place;
 use clap::{Parser, ValueEnum};
+use debugging::Debugging;
 use e2e::Backend;
 use std::time::Duration;
 use subjects::{Subjects, Variant, Workload};
@@ -65,6 +68,8 @@ enum Only {
     Executions,
     /// Calls of a tool over MCP.
     Tools,
+    /// Debugging facilities, at rest and in use.
+    Debugging,
 }
 
 // One thread: what the loader takes, the services don't get.
@@ -94,8 +99,11 @@ async fn main() -> anyhow::Result<()> {
     if args.only.contains(&Only::Contexts) {
         aims += &contexts(&args).await?;
     }
-    if args.only != [Only::Contexts] {
+    if args.only.contains(&Only::Executions) || args.only.contains(&Only::Tools) {
         aims += &calls(&args).await?;
+    }
+    if args.only.contains(&Only::Debugging) {
+        aims += &debugging(&args).await?;
     }
     print!("Aims\n{aims}");
     Ok(())
@@ -131,6 +139,19 @@ async fn contexts(args: &Args) -> anyhow::Result<String> {
         subjects.exported_mb()
     );
     Ok(report::aims(&results, &footprints))
+}
+
+/// Measures what the debugging facilities cost, prints it, and gives its aims.
+async fn debugging(args: &Args) -> anyhow::Result<String> {
+    let mut debugging = Debugging::start(args.concurrency, args.rate).await?;
+    for round in 1..=args.rounds {
+        eprintln!("debugging, round {round} of {}", args.rounds);
+        // Whole seconds: some things are done once in each.
+        let turn = Duration::from_secs_f64(args.seconds.ceil());
+        debugging.round(turn).await?;
+    }
+    print!("{}", debugging::table(&debugging)?);
+    Ok(debugging::aims(&debugging))
 }
 
 /// Measures calls of a tool on each database, prints them, and gives their aims.

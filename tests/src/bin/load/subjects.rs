@@ -255,7 +255,7 @@ async fn connected(stack: &Stack) -> anyhow::Result<()> {
 }
 
 /// A context as agents keep them: some metadata, a few items.
-async fn context(stack: &Stack, key: &str) -> anyhow::Result<String> {
+pub(crate) async fn context(stack: &Stack, key: &str) -> anyhow::Result<String> {
     let items = [
         (
             "user",
