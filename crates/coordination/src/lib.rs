@@ -5,6 +5,7 @@
 //! a circuit, and a task in the background closes it again when Redis answers. Nothing durable lives here.
 
 pub mod cache;
+pub mod inspect;
 pub mod limit;
 pub mod metrics;
 pub mod notices;
@@ -12,6 +13,7 @@ mod redis_link;
 mod settings;
 
 pub use cache::Cache;
+pub use inspect::Inspector;
 pub use limit::{Decision, Quota, RateLimiter};
 pub use notices::Notices;
 pub use settings::{InvalidUrl, RateLimit, Settings};
@@ -31,6 +33,8 @@ pub struct Coordination {
     pub notices: Arc<dyn Notices>,
     /// Whether Redis is there, as it changes; `None` where there is none to be there.
     pub redis: Option<watch::Receiver<bool>>,
+    /// Asks Redis how it is; `None` where there is none to ask.
+    pub inspector: Option<Inspector>,
 }
 
 impl Coordination {
@@ -41,6 +45,7 @@ impl Coordination {
             cache: Arc::new(cache::InProcess::default()),
             notices: Arc::new(notices::InProcess::default()),
             redis: None,
+            inspector: None,
         }
     }
 }
@@ -60,6 +65,7 @@ pub fn connect(settings: &Settings) -> Result<Coordination, InvalidUrl> {
     let link = Link::new(&client, settings.clone()).map_err(|e| InvalidUrl::new(&e))?;
     Ok(Coordination {
         redis: Some(link.up()),
+        inspector: Some(Inspector::new(client.clone(), link.clone())),
         limiter: Arc::new(limit::Shared::new(link.clone())),
         cache: Arc::new(cache::Shared::new(link.clone())),
         notices: Arc::new(notices::Shared::new(client, link)),

@@ -1,15 +1,19 @@
 //! The way to Redis: a pool that connects and tests, one multiplexed connection of it that all commands share (a test
 //! before each command would double the round trips), and a circuit around both.
 
-use crate::{Settings, metrics};
+use crate::{
+    Settings,
+    inspect::{CircuitReport, Failure, rfc3339},
+    metrics,
+};
 use deadpool_redis::{
     Manager, Pool, PoolError, Runtime, Timeouts,
     redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, RedisResult, aio::MultiplexedConnection},
 };
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use std::{
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 use telemetry::recent::{Kind, child};
 use tokio::{
@@ -58,7 +62,15 @@ struct Circuit {
     connection: RwLock<Option<MultiplexedConnection>>,
     opened: Notify,
     up: watch::Sender<bool>,
+    history: Mutex<History>,
     settings: Settings,
+}
+
+/// For who asks how it is.
+struct History {
+    /// When the circuit was last opened or closed.
+    changed: SystemTime,
+    last_failure: Option<Failure>,
 }
 
 impl Link {
@@ -70,6 +82,10 @@ impl Link {
             connection: RwLock::new(None),
             opened: Notify::new(),
             up: watch::Sender::new(false),
+            history: Mutex::new(History {
+                changed: SystemTime::now(),
+                last_failure: None,
+            }),
             settings,
         });
         let keeper = Background::spawn_every("redis keeper", every, keep(pool, circuit.clone()));
@@ -82,6 +98,17 @@ impl Link {
     /// Whether Redis is there, as it changes.
     pub(crate) fn up(&self) -> watch::Receiver<bool> {
         self.circuit.up.subscribe()
+    }
+
+    /// Whether Redis is used, and why not.
+    pub(crate) fn circuit(&self) -> CircuitReport {
+        let closed = self.circuit.connection.read().is_some();
+        let history = self.circuit.history.lock();
+        CircuitReport {
+            state: if closed { "closed" } else { "open" },
+            since: rfc3339(history.changed),
+            last_failure: history.last_failure.clone(),
+        }
     }
 
     pub(crate) fn settings(&self) -> &Settings {
@@ -121,6 +148,7 @@ impl Link {
 impl Circuit {
     fn close(&self, connection: MultiplexedConnection) {
         *self.connection.write() = Some(connection);
+        self.history.lock().changed = SystemTime::now();
         metrics::UP.set(1.0, []);
         self.up.send_replace(true);
         tracing::info!("Redis is there");
@@ -133,9 +161,20 @@ impl Circuit {
         }
     }
 
+    /// Notes what went wrong, for who asks.
+    fn failed(&self, command: &str, reason: &str) {
+        self.history.lock().last_failure = Some(Failure {
+            at: rfc3339(SystemTime::now()),
+            command: command.to_owned(),
+            reason: reason.to_owned(),
+        });
+    }
+
     fn open(&self, command: &str, reason: &str) {
         // Of all requests that meet the loss at once, one logs it.
         if self.connection.write().take().is_some() {
+            self.failed(command, reason);
+            self.history.lock().changed = SystemTime::now();
             metrics::UP.set(0.0, []);
             self.up.send_replace(false);
             tracing::warn!(
@@ -178,11 +217,13 @@ async fn keep(pool: Pool, circuit: Arc<Circuit>) {
                 circuit.close(connection);
                 watch(&pool, &circuit).await;
             }
-            Err(error) if !told => {
+            Err(error) => {
+                circuit.failed("CONNECT", &error.to_string());
+                if !told {
+                    tracing::warn!(reason = %error, "cannot connect to Redis; trying again every second");
+                }
                 told = true;
-                tracing::warn!(reason = %error, "cannot connect to Redis; trying again every second");
             }
-            Err(_) => {}
         }
         time::sleep(RETRY).await;
     }

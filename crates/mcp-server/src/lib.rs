@@ -12,6 +12,7 @@ mod caller;
 mod catalogue;
 mod completion;
 mod confirm;
+mod debug;
 mod error;
 mod execute;
 mod handler;
@@ -91,6 +92,7 @@ impl Service for McpServer {
         measure(host, catalogue, tenants.clone());
         Ok(App {
             http: stack(host, door, tenants),
+            admin: debug::routes(shared.inspector),
             ..App::default()
         })
     }

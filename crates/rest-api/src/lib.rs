@@ -9,6 +9,7 @@ pub mod changes;
 pub mod cli;
 mod clock;
 mod database;
+mod debug;
 pub mod error;
 pub mod grpc;
 pub mod http;
@@ -66,6 +67,11 @@ impl chassis::Service for RestApi {
         let coordination = coordination::connect(&settings.redis).context("redis.url")?;
         follow_redis(&coordination, host);
         let replica = format!("{}-{}", host_name(), uuid::Uuid::now_v7());
+        let admin = debug::routes(
+            Arc::clone(&store),
+            settings.database.clone(),
+            coordination.inspector.clone(),
+        );
         let leadership = leader::export_shared_gauges(Arc::clone(&store), replica.clone(), host);
         database::observe(&store, &leadership, host);
         let api = assemble(&settings, Arc::clone(&store), &coordination, replica, host)?;
@@ -84,6 +90,7 @@ impl chassis::Service for RestApi {
         Ok(App {
             http: chassis::http::stack_with(routes, authenticate, &host.common, imports),
             grpc: Some(grpc::routes(api, host)),
+            admin,
             last: Some(Box::pin(async move { store.close().await })),
             ..App::default()
         })

@@ -169,6 +169,19 @@ pub fn current_trace_id() -> Option<String> {
     })
 }
 
+/// The span in hand as a W3C `traceparent`, sampled or not.
+#[must_use]
+pub fn current_traceparent() -> Option<String> {
+    Context::map_current(|cx| {
+        let span = cx.span();
+        let span = span.span_context();
+        let (trace, id) = (span.trace_id(), span.span_id());
+        let sampled = u8::from(span.is_sampled());
+        span.is_valid()
+            .then(|| format!("00-{trace}-{id}-{sampled:02x}"))
+    })
+}
+
 /// The tenant of the request in hand, once it is known.
 #[must_use]
 pub fn current_tenant() -> Option<Arc<str>> {

@@ -5,6 +5,7 @@
 
 mod cursor;
 mod error;
+pub mod inspect;
 mod postgres;
 mod queue;
 mod rows;
@@ -13,8 +14,11 @@ pub mod settings;
 mod signals;
 mod sqlite;
 mod text;
+mod timings;
+mod trace_comment;
 
 pub use error::StoreError;
+pub use inspect::InspectStore;
 pub use queue::{
     End, FIRST_TOKEN, HeldLease, LeaseAsk, Leased, MAX_LEASED, MAX_LOST, NewExecution, QueueState,
     QueueStore, Reaped, Renewed, Signal, Start,
@@ -46,6 +50,8 @@ pub type SharedStore = Arc<dyn Store>;
 /// [`StoreError::Internal`] when the URL is none; [`StoreError::Unavailable`] when SQLite's file cannot be opened. A
 /// PostgreSQL server that is away is no error here.
 pub async fn connect(settings: &DatabaseSettings) -> Result<SharedStore> {
+    timings::TIMINGS.remember_from(settings.slow_statement);
+    trace_comment::switch(settings.trace_comments);
     let url = settings.url.expose_secret();
     match url.split_once(':').map(|(scheme, _)| scheme) {
         Some("sqlite") => Ok(Arc::new(sqlite::connect(settings).await?)),
@@ -168,7 +174,7 @@ pub struct StatementTotals {
 ///
 /// Every method may answer [`StoreError::Unavailable`]; what else it may answer stands with it.
 #[async_trait::async_trait]
-pub trait Store: QueueStore + ScheduleStore {
+pub trait Store: QueueStore + ScheduleStore + InspectStore {
     /// `sqlite` or `postgresql`, as in `db.system.name`.
     fn system(&self) -> &'static str;
     /// How full the pool is.

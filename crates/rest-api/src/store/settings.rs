@@ -33,6 +33,9 @@ pub struct DatabaseSettings {
     /// From which duration on a statement is logged as slow.
     #[serde(with = "chassis::settings::duration")]
     pub slow_statement: Duration,
+    /// Whether the statements of sampled requests carry their trace id in a comment, so that PostgreSQL's log leads to
+    /// the trace. Such a statement is planned anew each time.
+    pub trace_comments: bool,
 }
 
 impl Default for DatabaseSettings {
@@ -44,6 +47,7 @@ impl Default for DatabaseSettings {
             acquire_timeout: Duration::from_secs(3),
             statement_timeout: Duration::from_secs(10),
             slow_statement: Duration::from_millis(500),
+            trace_comments: true,
         }
     }
 }

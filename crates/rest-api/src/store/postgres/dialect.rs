@@ -1,8 +1,9 @@
 //! What is PostgreSQL's own.
 
-use super::sql::{SqlStore, Statement};
+use super::sql::{Door, SqlStore, Statement};
 use crate::store::{
     DatabaseSettings, PoolState, Result,
+    inspect::PoolReport,
     rows::ItemRow,
     text::{Query, places},
 };
@@ -16,11 +17,16 @@ use sqlx::{
 use std::{fmt::Write as _, str::FromStr as _, time::Duration};
 use tracing::log::LevelFilter;
 
+/// The name of the service's connections, by which the server tells them from others'.
+pub(crate) const APPLICATION: &str = "rest-api";
+
 /// The driver.
 pub(crate) type Db = Postgres;
 
 /// As in `db.system.name`.
 pub(crate) const SYSTEM: &str = "postgresql";
+/// The server has a log, in which slow statements are found.
+pub(crate) const TRACE_COMMENTS: bool = true;
 /// Rows are locked by changing them first, so the default isolation is enough.
 pub(crate) const BEGIN: &str = "BEGIN";
 /// Takes more than half a second.
@@ -92,7 +98,7 @@ const LAST_PLACE: usize = 16_383;
 /// Makes the pool. Connects when first asked to, so a service starts also while its database is away.
 pub(crate) fn connect(settings: &DatabaseSettings) -> Result<SqlStore> {
     let options = PgConnectOptions::from_str(settings.url.expose_secret())?
-        .application_name("rest-api")
+        .application_name(APPLICATION)
         .log_statements(LevelFilter::Trace)
         .log_slow_statements(LevelFilter::Warn, settings.slow_statement);
     let options = match &settings.password {
@@ -120,8 +126,9 @@ pub(crate) fn connect(settings: &DatabaseSettings) -> Result<SqlStore> {
             })
         })
         .connect_lazy_with(options);
-    let signals = super::signals::carry(&pool);
-    Ok(SqlStore::new(pool.clone(), pool, signals))
+    let door = Door::new(pool);
+    let signals = super::signals::carry(&door);
+    Ok(SqlStore::new(door.clone(), door, signals))
 }
 
 /// The pool.
@@ -132,6 +139,11 @@ pub(crate) fn pool_state(store: &SqlStore) -> PoolState {
         idle: pool.num_idle(),
         max: pool.options().get_max_connections(),
     }
+}
+
+/// The same for who looks for what is wrong.
+pub(crate) fn pools(store: &SqlStore) -> Vec<PoolReport> {
+    vec![store.write.report("all")]
 }
 
 /// Brings the schema up to date, on a connection of its own: an index may take longer to build than a request may

@@ -1,6 +1,7 @@
 //! The store on PostgreSQL 14 or later: for production, and for any number of replicas.
 
 mod dialect;
+mod inspect;
 mod signals;
 #[path = "../sql/mod.rs"]
 #[expect(

@@ -3,15 +3,12 @@
 //! Not within the statement that they tell of: a transaction with a `NOTIFY` holds a lock of the whole server while it
 //! waits for its commit, which would make every write wait for every other one. Gathered, many cost one.
 
-use super::sql::Statement;
+use super::sql::{Door, Statement};
 use crate::store::{
     Signal,
     signals::{Signals, parse, word},
 };
-use sqlx::{
-    PgPool,
-    postgres::{PgConnectOptions, PgListener, PgPoolOptions},
-};
+use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use std::{collections::BTreeSet, time::Duration};
 use telemetry::tasks::track;
 use tokio::{
@@ -33,7 +30,7 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::fro
 const NOTIFY: Statement = Statement::new("signals.notify", "SELECT pg_notify($1, $2)");
 
 /// Starts to carry signals over the database that `pool` is connected to.
-pub(crate) fn carry(pool: &PgPool) -> Signals {
+pub(crate) fn carry(pool: &Door) -> Signals {
     // Tells this replica's notifications from the others': it has passed its own on already.
     let own = Uuid::now_v7().simple().to_string();
     let (pool, options) = (pool.clone(), PgConnectOptions::clone(&pool.connect_options()));
@@ -43,7 +40,7 @@ pub(crate) fn carry(pool: &PgPool) -> Signals {
     })
 }
 
-async fn notify(pool: PgPool, own: String, mut outgoing: mpsc::Receiver<Signal>) {
+async fn notify(pool: Door, own: String, mut outgoing: mpsc::Receiver<Signal>) {
     let mut signals = Vec::with_capacity(TOGETHER);
     while outgoing.recv_many(&mut signals, TOGETHER).await > 0 {
         let words: BTreeSet<_> = signals.drain(..).map(word).collect();

@@ -10,7 +10,7 @@ pub(crate) const SIZE: Statement =
 
 /// The view is there when the extension was created in this database; the setting, when the server loaded it. Asked
 /// first, so that a server without it does not count as one that fails.
-const READABLE: Statement = Statement::new(
+pub(crate) const READABLE: Statement = Statement::new(
     "statement_statistics.find",
     "SELECT to_regclass('pg_stat_statements') IS NOT NULL
      AND current_setting('pg_stat_statements.max', true) IS NOT NULL",

@@ -4,7 +4,9 @@
 //! holds what differs. So every statement stands once, and is still typed for its database.
 
 mod contexts;
+mod door;
 mod executions;
+mod inspect;
 mod items;
 mod keys;
 mod leases;
@@ -20,10 +22,11 @@ pub(super) use super::{
     dialect::{self, Db},
     statistics,
 };
+pub(super) use door::Door;
 pub(super) use statement::Statement;
 
 use crate::store::{Result, StoreError, signals::Signals};
-use sqlx::{Pool, Transaction};
+use sqlx::Transaction;
 use std::{future::Future, time::Duration};
 use tokio::sync::Mutex;
 use uuid::Uuid;
@@ -31,10 +34,10 @@ use uuid::Uuid;
 /// A store on one kind of database.
 pub(crate) struct SqlStore {
     /// For what only reads.
-    pub(super) read: Pool<Db>,
+    pub(super) read: Door,
     /// For everything else. SQLite has one writer at a time, so this pool has one connection there; on PostgreSQL it
     /// is the same pool.
-    pub(super) write: Pool<Db>,
+    pub(super) write: Door,
     signals: Signals,
     /// The tenant that was leased to last. Locked while leasing: who leases in the same moment would meet the same rows.
     turn: Mutex<Uuid>,
@@ -47,7 +50,7 @@ const COMMIT: Statement = Statement::new("transaction.commit", "COMMIT");
 const ATTEMPTS: u32 = 4;
 
 impl SqlStore {
-    pub(super) fn new(read: Pool<Db>, write: Pool<Db>, signals: Signals) -> Self {
+    pub(super) fn new(read: Door, write: Door, signals: Signals) -> Self {
         Self {
             read,
             write,
@@ -57,7 +60,9 @@ impl SqlStore {
     }
 
     async fn begin(&self) -> Result<Transaction<'static, Db>> {
-        BEGIN.measure(self.write.begin_with(dialect::BEGIN)).await
+        BEGIN
+            .measure(async { self.write.begin_with(BEGIN.sent()).await })
+            .await
     }
 }
 

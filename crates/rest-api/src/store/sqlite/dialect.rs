@@ -1,8 +1,9 @@
 //! What is SQLite's own.
 
-use super::sql::{SqlStore, Statement};
+use super::sql::{Door, SqlStore, Statement};
 use crate::store::{
     DatabaseSettings, PoolState, Result,
+    inspect::PoolReport,
     rows::ItemRow,
     signals::Signals,
     text::{Query, spaced},
@@ -22,11 +23,12 @@ pub(crate) type Db = Sqlite;
 
 /// As in `db.system.name`.
 pub(crate) const SYSTEM: &str = "sqlite";
+/// There is no server that would have a log.
+pub(crate) const TRACE_COMMENTS: bool = false;
 /// Takes the write lock at once: taking it later could fail in the middle of the transaction.
 pub(crate) const BEGIN: &str = "BEGIN IMMEDIATE";
 /// Takes more than half a second. There is no statement that only waits.
-pub(crate) const SLOW: &str =
-    "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 4000000) SELECT COUNT(*) FROM n";
+pub(crate) const SLOW: &str = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 4000000) SELECT COUNT(*) FROM n";
 
 /// Now, microseconds since 1970, by the database's clock.
 macro_rules! now_micros {
@@ -108,11 +110,13 @@ pub(crate) async fn connect(settings: &DatabaseSettings) -> Result<SqlStore> {
         .connect_with(options.clone())
         .await?;
     // A database in memory belongs to its one connection.
+    let write = Door::new(write);
     let read = match in_memory {
         true => write.clone(),
-        false => pool
-            .max_connections(settings.max_connections)
-            .connect_lazy_with(options.pragma("query_only", "on")),
+        false => Door::new(
+            pool.max_connections(settings.max_connections)
+                .connect_lazy_with(options.pragma("query_only", "on")),
+        ),
     };
     Ok(SqlStore::new(read, write, Signals::in_process()))
 }
@@ -127,13 +131,18 @@ pub(crate) fn pool_state(store: &SqlStore) -> PoolState {
     }
 }
 
+/// Each by itself.
+pub(crate) fn pools(store: &SqlStore) -> Vec<PoolReport> {
+    vec![store.read.report("read"), store.write.report("write")]
+}
+
 /// Brings the schema up to date.
 pub(crate) async fn migrate(store: &SqlStore) -> Result<()> {
     let mut migrator: Migrator = sqlx::migrate!("migrations/sqlite");
     migrator.set_ignore_missing(true);
     let mut tried = 1;
     loop {
-        match migrator.run(&store.write).await {
+        match migrator.run(&*store.write).await {
             Err(_) if tried < MIGRATION_ATTEMPTS => tried += 1,
             done => return Ok(done?),
         }
