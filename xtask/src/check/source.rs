@@ -93,6 +93,36 @@ fn findings(file: &File) -> Vec<String> {
             }
         }
     }
+    findings.extend(untracked(file));
+    findings
+}
+
+/// Tasks that a debug page would not show: those not spawned through `telemetry::tasks`. Tests may.
+fn untracked(file: &File) -> Vec<String> {
+    let path = file.path.to_string_lossy();
+    let of_a_service = path.starts_with("crates/") && path.contains("/src/");
+    if !of_a_service || path.starts_with("crates/telemetry/src/tasks/") || path.ends_with("tests.rs") {
+        return Vec::new();
+    }
+    let spawns = [
+        "tokio::spawn(",
+        "task::spawn(",
+        "task::spawn_local(",
+        "Handle::current().spawn(",
+    ];
+    let code = file.text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
+    let lines = (1..).zip(code.lines());
+    let bare = lines.filter(|(_, line)| spawns.iter().any(|spawn| line.contains(spawn)));
+    let mut findings: Vec<_> = bare
+        .map(|(number, _)| format!("{path}:{number}: a task that nobody tracks: use telemetry::tasks::spawn"))
+        .collect();
+    // Their own `spawn` takes what was tracked before.
+    let sets = ["JoinSet", "TaskTracker"].iter().any(|set| code.contains(set));
+    if sets && code.contains(".spawn(") && !code.contains("track") {
+        findings.push(format!(
+            "{path}: a set's tasks that nobody tracks: wrap them with telemetry::tasks::track"
+        ));
+    }
     findings
 }
 
@@ -104,6 +134,29 @@ mod tests {
         File {
             path: path.into(),
             text: text.to_owned(),
+        }
+    }
+
+    #[test]
+    fn tasks_of_services_are_tracked_and_tests_spawn_as_they_like() {
+        let bare = "fn f() {\n    tokio::spawn(g());\n}\n";
+        assert_eq!(
+            findings(&file("crates/a/src/lib.rs", bare)),
+            ["crates/a/src/lib.rs:2: a task that nobody tracks: use telemetry::tasks::spawn"]
+        );
+        let set = "use tokio::task::JoinSet;\nfn f(set: &mut JoinSet<()>) {\n    set.spawn(g());\n}\n";
+        assert_eq!(findings(&file("crates/a/src/lib.rs", set)).len(), 1);
+        let tracked = set.replace("g()", "telemetry::tasks::track(\"g\", g())");
+        let in_a_test = format!("#[cfg(test)]\nmod tests {{\n{bare}}}\n");
+        for (path, text) in [
+            ("crates/a/src/lib.rs", tracked.as_str()),
+            ("crates/a/src/lib.rs", &in_a_test),
+            ("crates/a/src/a_tests.rs", bare),
+            ("crates/a/tests/a.rs", bare),
+            ("crates/telemetry/src/tasks/mod.rs", bare),
+            ("xtask/src/main.rs", bare),
+        ] {
+            assert_eq!(findings(&file(path, text)), [""; 0], "{path}");
         }
     }
 

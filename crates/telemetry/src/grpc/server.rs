@@ -4,7 +4,7 @@ use super::{
     body::Metered,
     call::{Call, Series, Side},
 };
-use crate::{propagate, span};
+use crate::{propagate, span, tasks};
 use opentelemetry::{KeyValue, context::FutureExt};
 use std::{
     pin::Pin,
@@ -74,12 +74,13 @@ where
             ]
         });
         let cx = open.context().clone();
-        let mut call = Call::new(&self.series, method, open);
+        let mut call = Call::new(&self.series, method.clone(), open);
         let future = {
             let _call = cx.clone().attach();
             self.inner.call(request)
         };
-        let future = future.with_context(cx);
+        // Within the context, so that the line about a long poll has the request's ids.
+        let future = tasks::polled("grpc", future).of(method, None).with_context(cx);
         Box::pin(async move {
             match future.await {
                 Ok(response) => {

@@ -1,6 +1,7 @@
 //! Polls that take too long.
 
-use super::meter::LONG_POLLS;
+use super::{meter::LONG_POLLS, track::About};
+use axum::extract::MatchedPath;
 use parking_lot::Mutex;
 use std::{
     cell::Cell,
@@ -98,7 +99,12 @@ pub(super) fn in_progress() -> Vec<(&'static str, Instant)> {
 
 /// Counts a poll that took `nanos`, and tells of it.
 #[cold]
-pub(super) fn report(name: &'static str, spawned_at: Option<&Location<'static>>, nanos: u64) {
+pub(super) fn report(
+    name: &'static str,
+    spawned_at: Option<&Location<'static>>,
+    request: &About,
+    nanos: u64,
+) {
     LONG_POLLS.inc([name]);
     let Some(left_out) = LIMIT.lock().admit(Instant::now()) else {
         return;
@@ -107,6 +113,8 @@ pub(super) fn report(name: &'static str, spawned_at: Option<&Location<'static>>,
     tracing::warn!(
         task = name,
         poll_ms,
+        method = request.method.as_deref(),
+        path = request.path.as_ref().map(MatchedPath::as_str),
         spawned_at = spawned_at.map(tracing::field::display),
         left_out,
         "a poll took too long: something blocked a thread of the runtime"

@@ -6,8 +6,10 @@ use super::{
     long_polls::{self, Blame, InProgress},
     registry::Ticket,
 };
+use axum::extract::MatchedPath;
 use pin_project_lite::pin_project;
 use std::{
+    borrow::Cow,
     panic::Location,
     pin::Pin,
     sync::atomic::Ordering,
@@ -76,7 +78,8 @@ impl Drop for Polling<'_> {
     fn drop(&mut self) {
         let took = self.entry.end(self.began);
         if self.blame.is_long(took, LONG_POLL.load(Ordering::Relaxed)) {
-            long_polls::report(self.entry.name, Some(self.entry.location), took);
+            let (name, location) = (self.entry.name, self.entry.location);
+            long_polls::report(name, Some(location), &About::default(), took);
         }
     }
 }
@@ -84,7 +87,32 @@ impl Drop for Polling<'_> {
 /// Only notes when a poll of the future takes too long: for the work on a request, whose task may belong to a library. The
 /// line in the log has the ids of the request in hand, so what attaches these goes around this.
 pub fn polled<F>(name: &'static str, future: F) -> Polled<F> {
-    Polled { future, name }
+    let request = About::default();
+    Polled {
+        future,
+        name,
+        request,
+    }
+}
+
+/// What a request asks for, for the line in the log.
+#[derive(Clone, Debug, Default)]
+pub(super) struct About {
+    pub(super) method: Option<Cow<'static, str>>,
+    pub(super) path: Option<MatchedPath>,
+}
+
+impl<F> Polled<F> {
+    /// Says which request it is: an HTTP method and a route, or an RPC's method.
+    pub(crate) fn of(mut self, method: impl Into<Cow<'static, str>>, path: Option<&MatchedPath>) -> Self {
+        if enabled() {
+            self.request = About {
+                method: Some(method.into()),
+                path: path.cloned(),
+            };
+        }
+        self
+    }
 }
 
 pin_project! {
@@ -95,6 +123,7 @@ pin_project! {
         #[pin]
         future: F,
         name: &'static str,
+        request: About,
     }
 }
 
@@ -103,24 +132,26 @@ impl<F: Future> Future for Polled<F> {
 
     fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
-        let _polling = enabled().then(|| PollingRequest::new(this.name));
+        let _polling = enabled().then(|| PollingRequest::new(this.name, this.request));
         this.future.poll(task)
     }
 }
 
 /// A poll of the work on a request; a panic ends it as well.
-struct PollingRequest {
+struct PollingRequest<'a> {
     name: &'static str,
+    request: &'a About,
     blame: Blame,
     began: Instant,
     _in_progress: InProgress,
 }
 
-impl PollingRequest {
-    fn new(name: &'static str) -> Self {
+impl<'a> PollingRequest<'a> {
+    fn new(name: &'static str, request: &'a About) -> Self {
         let began = Instant::now();
         Self {
             name,
+            request,
             blame: Blame::begin(),
             began,
             _in_progress: InProgress::begin(name, began),
@@ -128,11 +159,11 @@ impl PollingRequest {
     }
 }
 
-impl Drop for PollingRequest {
+impl Drop for PollingRequest<'_> {
     fn drop(&mut self) {
         let took = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
         if self.blame.is_long(took, LONG_POLL.load(Ordering::Relaxed)) {
-            long_polls::report(self.name, None, took);
+            long_polls::report(self.name, None, self.request, took);
         }
     }
 }
