@@ -8,9 +8,9 @@ mod print;
 mod sources;
 mod values;
 
+pub use crate::faults::Fault;
 pub use load::{SettingsError, load};
 pub use print::print;
-pub use crate::faults::Fault;
 pub use values::{duration, duration_option, mask, mask_password, size};
 
 use secrecy::SecretString;
