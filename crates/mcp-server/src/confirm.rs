@@ -148,6 +148,7 @@ impl Confirmations {
         form: ElicitRequestParams,
         cx: &RequestContext<RoleServer>,
     ) -> Result<Consent> {
+        telemetry::recent::waits();
         let answer = cx.peer.create_elicitation_with_timeout(form, Some(self.patience));
         match answer.await {
             Ok(answer) if agreed(&answer) => Ok(Consent::Given(self.confirmed(&new_run()))),

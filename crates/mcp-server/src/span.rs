@@ -15,7 +15,7 @@ use opentelemetry::{
     trace::{SpanContext, TraceContextExt, TraceFlags},
 };
 use parking_lot::Mutex;
-use rmcp::{ErrorData, RoleServer, service::RequestContext};
+use rmcp::{ErrorData, RoleServer, model::ErrorCode, service::RequestContext};
 use std::{
     sync::Arc,
     time::{Duration, Instant, SystemTime},
@@ -23,6 +23,7 @@ use std::{
 use telemetry::{
     context::Context,
     propagate,
+    recent::{self, Description, Entry},
     span::{self, Open},
 };
 
@@ -93,6 +94,7 @@ pub(crate) async fn observed<T: Answer>(
 ) -> Result<T, ErrorData> {
     let clock = Instant::now();
     let open = open(wishes, operation, cx);
+    recent::claim(open.context());
     let answer = open
         .run(async {
             tokio::select! {
@@ -114,10 +116,26 @@ pub(crate) async fn observed<T: Answer>(
         open.fail(error_type.to_owned());
     }
     open.run(async {
-        let tool = operation.tool.unwrap_or_default();
-        OPERATION_DURATION.record(clock.elapsed(), [operation.method, tool, error_type]);
+        let (method, tool) = (operation.method, operation.tool.unwrap_or_default());
+        let took = clock.elapsed();
+        OPERATION_DURATION.record(took, [method, tool, error_type]);
+        let duration_ms = took.as_micros() as f64 / 1000.0;
+        tracing::debug!(target: "access", method, tool, error_type, duration_ms, "operation");
     })
     .await;
+    let failed = answer
+        .as_ref()
+        .is_err_and(|error| error.code == ErrorCode::INTERNAL_ERROR);
+    recent::finished(open.context(), failed, || Description {
+        kind: Entry::Mcp,
+        name: operation.name(),
+        status: if error_type.is_empty() {
+            "ok".into()
+        } else {
+            error_type.to_owned().into()
+        },
+        key_id: caller(cx).ok().map(|caller| caller.principal.key_id.to_string()),
+    });
     answer
 }
 

@@ -3,6 +3,7 @@
 use crate::{
     metrics::own::{HTTP_CLIENT_REQUEST_DURATION, HTTP_CLIENT_REQUESTS},
     propagate,
+    recent::{self, Kind},
     span::{self, Open},
 };
 use http::{HeaderMap, Method, StatusCode, Uri};
@@ -16,9 +17,15 @@ pub fn start(method: &Method, url: &str, headers: &mut HeaderMap) -> ClientCall 
     let method = known(method);
     let open = span::client(method, || attributes(method, url));
     propagate::inject_outward(open.context(), headers);
+    let name = if recent::is_enabled() {
+        name(method, url)
+    } else {
+        String::new()
+    };
     ClientCall {
         open,
         method,
+        name,
         started: Instant::now(),
         done: false,
     }
@@ -29,6 +36,8 @@ pub fn start(method: &Method, url: &str, headers: &mut HeaderMap) -> ClientCall 
 pub struct ClientCall {
     open: Open,
     method: &'static str,
+    /// What its request's record calls it.
+    name: String,
     started: Instant,
     done: bool,
 }
@@ -54,6 +63,9 @@ impl ClientCall {
         let labels = [self.method, code.as_ref().map_or("error", StatusCode::as_str)];
         HTTP_CLIENT_REQUESTS.inc(labels);
         HTTP_CLIENT_REQUEST_DURATION.record(took, labels);
+        let failed = outcome.is_ok_and(|code| code >= 400) || outcome.is_err();
+        let name = std::mem::take(&mut self.name);
+        recent::child(Kind::Http, name, self.started, took, failed);
         match outcome {
             Ok(code) => {
                 self.open.set("http.response.status_code", i64::from(code));
@@ -77,6 +89,15 @@ impl Drop for ClientCall {
 fn known(method: &Method) -> &'static str {
     const KNOWN: [&str; 7] = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
     KNOWN.into_iter().find(|known| method == known).unwrap_or("other")
+}
+
+/// Method, server and path: as much of the URL as the span has.
+fn name(method: &str, url: &str) -> String {
+    let Ok(uri) = url.parse::<Uri>() else {
+        return method.to_owned();
+    };
+    let port = uri.port_u16().map(|port| format!(":{port}")).unwrap_or_default();
+    format!("{method} {}{port}{}", uri.host().unwrap_or_default(), uri.path())
 }
 
 fn attributes(method: &'static str, url: &str) -> Vec<KeyValue> {
@@ -112,5 +133,7 @@ mod tests {
         let text = format!("{attributes:?}");
         assert!(text.contains("https://api.example:443/v1/items"), "{text}");
         assert!(!text.contains("pass") && !text.contains("s3cret"), "{text}");
+        let name = name("GET", "https://user:pass@api.example:8443/v1/items?token=s3cret");
+        assert_eq!(name, "GET api.example:8443/v1/items");
     }
 }

@@ -3,16 +3,17 @@
 //! All of it travels in the OpenTelemetry [`Context`], which the layers attach while the request's future is polled.
 //! Spawned tasks don't inherit it: wrap them with [`crate::span::in_context`].
 
-use crate::logs::debug::Live;
+use crate::{logs::debug::Live, recent::Work};
 use opentelemetry::trace::{SpanContext, TraceContextExt, TraceFlags, TraceId, TraceState};
 use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator};
+use parking_lot::Mutex;
 use std::{
     fmt,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicBool, AtomicU8, Ordering},
     },
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 pub use opentelemetry::Context;
@@ -81,9 +82,16 @@ pub(crate) struct Request(Arc<Inner>);
 struct Inner {
     id: RequestId,
     trace_id: TraceId,
+    started: Instant,
     tenant: OnceLock<Arc<str>>,
+    key_id: OnceLock<Arc<str>>,
     sampling: AtomicU8,
     debug: OnceLock<Live>,
+    /// It lasts as long as its caller likes: never slow.
+    waits: AtomicBool,
+    /// Something inside of it, that says more, is recorded in its place.
+    claimed: AtomicBool,
+    work: Mutex<Work>,
 }
 
 impl Request {
@@ -96,9 +104,14 @@ impl Request {
         Self(Arc::new(Inner {
             id,
             trace_id,
+            started: Instant::now(),
             tenant: OnceLock::new(),
+            key_id: OnceLock::new(),
             sampling: AtomicU8::new(sampling as u8),
             debug: OnceLock::new(),
+            waits: AtomicBool::new(false),
+            claimed: AtomicBool::new(false),
+            work: Mutex::default(),
         }))
     }
 
@@ -111,6 +124,11 @@ impl Request {
         self.0.trace_id
     }
 
+    /// When it arrived at this process.
+    pub(crate) fn started(&self) -> Instant {
+        self.0.started
+    }
+
     pub(crate) fn tenant(&self) -> Option<&Arc<str>> {
         self.0.tenant.get()
     }
@@ -118,6 +136,36 @@ impl Request {
     /// The first one stands: a request has one tenant.
     pub(crate) fn set_tenant(&self, tenant: Arc<str>) {
         let _ = self.0.tenant.set(tenant);
+    }
+
+    pub(crate) fn key_id(&self) -> Option<&Arc<str>> {
+        self.0.key_id.get()
+    }
+
+    /// The first one stands.
+    pub(crate) fn set_key_id(&self, key_id: Arc<str>) {
+        let _ = self.0.key_id.set(key_id);
+    }
+
+    /// What was done for it so far.
+    pub(crate) fn work(&self) -> &Mutex<Work> {
+        &self.0.work
+    }
+
+    pub(crate) fn waits(&self) -> bool {
+        self.0.waits.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_waits(&self) {
+        self.0.waits.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_claimed(&self) -> bool {
+        self.0.claimed.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn claim(&self) {
+        self.0.claimed.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn sampling(&self) -> Sampling {
@@ -177,8 +225,7 @@ pub fn current_traceparent() -> Option<String> {
         let span = span.span_context();
         let (trace, id) = (span.trace_id(), span.span_id());
         let sampled = u8::from(span.is_sampled());
-        span.is_valid()
-            .then(|| format!("00-{trace}-{id}-{sampled:02x}"))
+        span.is_valid().then(|| format!("00-{trace}-{id}-{sampled:02x}"))
     })
 }
 
@@ -206,6 +253,11 @@ pub fn set_tenant(tenant: &str) {
             span.set_attribute(opentelemetry::KeyValue::new("tenant.id", tenant.to_owned()));
         }
     });
+}
+
+/// Says which key the request in hand was made with (its id, never the key), as [`set_tenant`] does of the tenant.
+pub fn set_key_id(key_id: &str) {
+    Request::with_current(|request| request.set_key_id(Arc::from(key_id)));
 }
 
 /// A context with ids and without a span: what an unsampled request runs in, so that its log lines and what it calls

@@ -2,6 +2,7 @@
 
 use crate::{
     metrics::own::{DB_QUERY_DURATION, DB_QUERY_ERRORS},
+    recent::{self, Kind},
     span,
 };
 use opentelemetry::KeyValue;
@@ -33,10 +34,12 @@ pub async fn query<T, E>(
     } else {
         query.await
     };
-    DB_QUERY_DURATION.record(started.elapsed(), [operation]);
+    let took = started.elapsed();
+    DB_QUERY_DURATION.record(took, [operation]);
     // Also when it did not fail: an error count that first appears at 1 hides that error from `rate()`.
     let failed = result.as_ref().is_err_and(failed);
     DB_QUERY_ERRORS.add(u64::from(failed), [operation]);
+    recent::child(Kind::Db, operation, started, took, failed);
     if failed {
         open.fail(std::any::type_name::<E>());
     }

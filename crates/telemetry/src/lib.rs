@@ -73,8 +73,13 @@ pub fn init(
     tasks::configure(&settings.tasks);
     let traces = traces::init(&info, environment, &settings.tracing)?;
     let logs = logs::init_subscriber(&info, environment, &settings.logging, &traces)?;
+    if let Err(error) = profiles::heap::configure(&settings.profiling) {
+        // Told to, in the environment, or started by tests: nothing that the service needs.
+        tracing::info!(%error, "there will be no heap profiles");
+    }
     let upkeep = Upkeep::start(&registry);
     Ok(Telemetry {
+        service: info.name,
         registry,
         traces,
         logs: Arc::new(logs),
@@ -98,6 +103,7 @@ fn registry(
 /// Running telemetry. Dropped, it stops; [`shutdown`](Telemetry::shutdown) sends first what still waits.
 #[must_use = "telemetry stops when this is dropped"]
 pub struct Telemetry {
+    service: &'static str,
     registry: Registry,
     traces: traces::Traces,
     logs: Arc<logs::Logs>,
@@ -109,6 +115,7 @@ impl Telemetry {
     #[must_use]
     pub fn handle(&self) -> Handle {
         Handle {
+            service: self.service,
             registry: self.registry.clone(),
             logs: Arc::downgrade(&self.logs),
         }
@@ -117,6 +124,7 @@ impl Telemetry {
     /// Sends the spans and writes the log lines that still wait, in bounded time.
     pub async fn shutdown(self) {
         let Self {
+            service: _,
             registry: _,
             traces,
             logs,
@@ -166,6 +174,7 @@ impl Drop for Upkeep {
 /// What a service may do with its telemetry. Cheap to clone.
 #[derive(Clone)]
 pub struct Handle {
+    service: &'static str,
     registry: Registry,
     logs: Weak<logs::Logs>,
 }
@@ -178,9 +187,16 @@ impl Handle {
     /// When a metric is declared twice.
     pub fn detached(info: ServiceInfo, declarations: &[&'static [Declaration]]) -> anyhow::Result<Self> {
         Ok(Self {
+            service: info.name,
             registry: registry(info, &settings::Metrics::default(), declarations)?,
             logs: Weak::new(),
         })
+    }
+
+    /// The service's name.
+    #[must_use]
+    pub fn service(&self) -> &'static str {
+        self.service
     }
 
     /// All metrics of the service.

@@ -21,8 +21,8 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub const TRACE_ID: HeaderName = HeaderName::from_static("x-trace-id");
 /// Carries the answering span's context, in responses (W3C Trace Context, level 2).
 pub const TRACE_RESPONSE: HeaderName = HeaderName::from_static("traceresponse");
-/// Set to `1`, asks that the request be sampled and log at debug level everywhere.
-pub const DEBUG: HeaderName = HeaderName::from_static("x-debug-request");
+/// Set to `true` (or `1`), asks that the request be sampled and log at debug level everywhere.
+pub const DEBUG: HeaderName = HeaderName::from_static("x-debug-trace");
 
 /// The context that a trusted caller sent. It always holds a request, of a new id when none was sent.
 #[must_use]
@@ -71,7 +71,7 @@ pub fn inject(cx: &Context, headers: &mut HeaderMap) {
     inject_outward(cx, headers);
     BaggagePropagator::new().inject_context(cx, &mut HeaderInjector(headers));
     if cx.get::<Request>().is_some_and(Request::is_debug) {
-        headers.insert(DEBUG, HeaderValue::from_static("1"));
+        headers.insert(DEBUG, HeaderValue::from_static("true"));
     }
 }
 
@@ -94,7 +94,8 @@ pub(crate) fn request_id(headers: &HeaderMap) -> Option<RequestId> {
 }
 
 pub(crate) fn asks_for_debug(headers: &HeaderMap) -> bool {
-    headers.get(DEBUG).is_some_and(|value| value == "1")
+    let asked = headers.get(DEBUG).map(HeaderValue::as_bytes);
+    asked.is_some_and(|value| value == b"1" || value.eq_ignore_ascii_case(b"true"))
 }
 
 #[cfg(test)]
@@ -119,7 +120,7 @@ mod tests {
             ("tracestate", "vendor=1"),
             ("baggage", "team=core"),
             ("x-request-id", "req-1"),
-            ("x-debug-request", "1"),
+            ("x-debug-trace", "true"),
         ]);
         let cx = extract(&sent);
         let mut passed_on = HeaderMap::new();
@@ -132,12 +133,19 @@ mod tests {
         let cx = extract(&headers(&[
             ("traceparent", PARENT),
             ("baggage", "team=core"),
-            ("x-debug-request", "1"),
+            ("x-debug-trace", "true"),
         ]));
         let mut sent = HeaderMap::new();
         inject_outward(&cx, &mut sent);
         let names: Vec<_> = sent.keys().map(HeaderName::as_str).collect();
         assert_eq!(names, ["traceparent", "x-request-id"]);
+    }
+
+    #[test]
+    fn true_and_1_ask_for_debug_and_nothing_else_does() {
+        let asks = |value: &str| asks_for_debug(&headers(&[("x-debug-trace", value)]));
+        assert!(asks("true") && asks("True") && asks("1"));
+        assert!(!asks("false") && !asks("0") && !asks("") && !asks("yes"));
     }
 
     #[test]

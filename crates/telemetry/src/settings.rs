@@ -28,7 +28,7 @@ pub struct Settings {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Logging {
-    /// A level (`info`) or directives as in `RUST_LOG` (`info,sqlx=warn`).
+    /// A level (`info`) or directives as in `RUST_LOG` (`info,sqlx=warn`). What no directive names is logged at info.
     pub level: String,
     /// The shape of a line.
     pub format: Format,
@@ -268,49 +268,17 @@ impl Settings {
     /// # Errors
     /// [`Invalid`] names the first key whose value cannot be.
     pub fn validate(&self) -> Result<(), Invalid> {
-        let check = |ok: bool, key, expected| {
-            if ok {
-                Ok(())
-            } else {
-                Err(Invalid { key, expected })
-            }
-        };
         check(
             crate::logs::is_level(&self.logging.level),
             "monitoring.logging.level",
             "off, error, warn, info, debug or trace, alone or for a part of the program: info,sqlx=warn",
         )?;
-        let tracing = &self.tracing;
-        check(
-            (0.0..=1.0).contains(&tracing.sample_ratio),
-            "monitoring.tracing.sample_ratio",
-            "a number from 0 to 1",
-        )?;
-        check(
-            tracing.queue_size > 0,
-            "monitoring.tracing.queue_size",
-            "at least 1",
-        )?;
-        check(
-            (1..=tracing.queue_size).contains(&tracing.batch_size),
-            "monitoring.tracing.batch_size",
-            "at least 1 and at most monitoring.tracing.queue_size",
-        )?;
-        check(
-            tracing.export_interval_ms > 0,
-            "monitoring.tracing.export_interval_ms",
-            "at least 1",
-        )?;
-        check(
-            self.metrics.max_series_per_metric > 0,
-            "monitoring.metrics.max_series_per_metric",
-            "at least 1",
-        )?;
-        check(
-            self.metrics.max_label_values > 0,
-            "monitoring.metrics.max_label_values",
-            "at least 1",
-        )?;
+        self.tracing.validate()?;
+        self.metrics.validate()?;
+        self.validate_debugging()
+    }
+
+    fn validate_debugging(&self) -> Result<(), Invalid> {
         check(
             (1..=10_000).contains(&self.recent_requests.capacity),
             "monitoring.recent_requests.capacity",
@@ -331,6 +299,60 @@ impl Settings {
             "monitoring.tasks.long_poll_ms",
             "at least 1",
         )
+    }
+}
+
+impl Tracing {
+    fn validate(&self) -> Result<(), Invalid> {
+        check(
+            (0.0..=1.0).contains(&self.sample_ratio),
+            "monitoring.tracing.sample_ratio",
+            "a number from 0 to 1",
+        )?;
+        check(self.queue_size > 0, "monitoring.tracing.queue_size", "at least 1")?;
+        check(
+            (1..=self.queue_size).contains(&self.batch_size),
+            "monitoring.tracing.batch_size",
+            "at least 1 and at most monitoring.tracing.queue_size",
+        )?;
+        check(
+            self.export_interval_ms > 0,
+            "monitoring.tracing.export_interval_ms",
+            "at least 1",
+        )?;
+        let is_page = |url: &String| {
+            let host = url.strip_prefix("http://").or(url.strip_prefix("https://"));
+            host.is_some_and(|host| !host.is_empty())
+                && url.parse::<http::Uri>().is_ok_and(|url| url.query().is_none())
+        };
+        check(
+            self.ui_url.as_ref().is_none_or(is_page),
+            "monitoring.tracing.ui_url",
+            "where a browser finds Jaeger: http://localhost:16686",
+        )
+    }
+}
+
+impl Metrics {
+    fn validate(&self) -> Result<(), Invalid> {
+        check(
+            self.max_series_per_metric > 0,
+            "monitoring.metrics.max_series_per_metric",
+            "at least 1",
+        )?;
+        check(
+            self.max_label_values > 0,
+            "monitoring.metrics.max_label_values",
+            "at least 1",
+        )
+    }
+}
+
+fn check(ok: bool, key: &'static str, expected: &'static str) -> Result<(), Invalid> {
+    if ok {
+        Ok(())
+    } else {
+        Err(Invalid { key, expected })
     }
 }
 
@@ -364,6 +386,14 @@ mod tests {
             settings.validate().unwrap_err().key,
             "monitoring.tracing.sample_ratio"
         );
+        settings.tracing.sample_ratio = 1.0;
+        settings.tracing.ui_url = Some("http://localhost:16686/jaeger".into());
+        settings.validate().unwrap();
+        for bad in ["localhost:16686", "javascript:alert(1)", "http://", "http://a b/"] {
+            settings.tracing.ui_url = Some(bad.into());
+            let refused = settings.validate().unwrap_err();
+            assert_eq!(refused.key, "monitoring.tracing.ui_url", "{bad}");
+        }
     }
 
     #[test]

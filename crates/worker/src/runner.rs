@@ -16,6 +16,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
+use telemetry::recent::{self, Description, Entry};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
@@ -182,10 +183,12 @@ struct Account<'a> {
 
 impl<'a> Account<'a> {
     fn open(call: &'a Call) -> Self {
+        let context = telemetry::context::current();
+        recent::claim(&context);
         Self {
             call,
             started: Instant::now(),
-            context: telemetry::context::current(),
+            context,
             closed: false,
         }
     }
@@ -215,6 +218,14 @@ impl<'a> Account<'a> {
             duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
             "tool run ended"
         );
+        let nobodys = [Code::Cancelled.as_str(), Code::WorkerStopped.as_str()];
+        let failed = code.is_some_and(|code| !nobodys.contains(&code));
+        recent::finished(&self.context, failed, || Description {
+            kind: Entry::Execution,
+            name: format!("execute_tool {}", call.tool.name),
+            status: code.unwrap_or(status).to_owned().into(),
+            key_id: None,
+        });
     }
 }
 

@@ -6,12 +6,13 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
+use telemetry::metrics::own::LOG_LEVEL_CHANGES;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// What can be asked for.
-const ALLOWED: &str =
-    "off, error, warn, info, debug or trace, alone or for a part of the program, with commas: info,sqlx=warn";
+const ALLOWED: &str = "off, error, warn, info, debug or trace, alone or for a part of the program, with commas: info,sqlx=warn; \
+     where only parts are named (sqlx=debug,mcp_server=trace), the rest keeps its level";
 
 /// The log level, and the one to go back to when a change was for a time.
 #[derive(Clone)]
@@ -91,10 +92,11 @@ impl LogLevel {
             self.tasks
                 .spawn("log level revert", self.clone().revert_after(ttl, timer));
         }
+        LOG_LEVEL_CHANGES.inc(["request"]);
         // At warn, so that it is seen at most levels.
         tracing::warn!(
             from = before,
-            to = change.level,
+            to = self.telemetry.log_level(),
             ttl_seconds = change.ttl.map(|ttl| ttl.as_secs()),
             "log level changed"
         );
@@ -112,7 +114,10 @@ impl LogLevel {
         }
         if let Some(revert) = pending.take() {
             match self.telemetry.set_log_level(&revert.to) {
-                Ok(()) => tracing::warn!(to = revert.to, "log level reverted"),
+                Ok(()) => {
+                    LOG_LEVEL_CHANGES.inc(["expiry"]);
+                    tracing::warn!(to = revert.to, "log level reverted");
+                }
                 Err(error) => tracing::error!(to = revert.to, %error, "log level cannot be reverted"),
             }
         }

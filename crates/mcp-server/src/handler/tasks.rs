@@ -129,6 +129,7 @@ impl Handler {
         let caller = caller(cx)?;
         let execution = tasks::find(&caller, &self.shared.upstream, &legacy::task_id(request)?).await?;
         let _room = self.room_to_wait()?;
+        telemetry::recent::waits();
         let reporter = Reporter::new(&cx.peer, cx.meta.get_progress_token());
         let execution = self.until_over(&caller, execution, &reporter).await?;
         value(&legacy::result(&execution, &self.shared.results)?)

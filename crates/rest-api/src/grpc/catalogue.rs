@@ -18,6 +18,7 @@ impl Catalogue for Door {
         request: Request<WatchCatalogueRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
         self.service(request.metadata())?;
+        telemetry::recent::waits();
         let (api, shutdown) = (self.api.clone(), self.shutdown.clone());
         let events = events(api).take_until(shutdown.cancelled_owned());
         Ok(Response::new(events.boxed()))

@@ -218,6 +218,7 @@ impl Contexts for Door {
     ) -> Result<Response<Self::WatchStream>, Status> {
         let caller = self.caller(request.metadata()).await?;
         let id: ContextId = parse("id", &request.get_ref().id)?;
+        telemetry::recent::waits();
         // Whoever may not see it is told at once, and makes no listener.
         self.api.get_context(&caller, id).await?;
         let states = states(self.clone(), request.into_parts().0, id);

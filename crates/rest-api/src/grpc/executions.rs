@@ -123,6 +123,7 @@ impl Executions for Door {
         request: Request<GetExecutionRequest>,
     ) -> Result<Response<Self::FollowStream>, Status> {
         let caller = self.caller(request.metadata()).await?;
+        telemetry::recent::waits();
         let (metadata, _, request) = request.into_parts();
         let changes = self.api.follow_execution(&caller, id(&request)?).await?;
         let door = self.clone();

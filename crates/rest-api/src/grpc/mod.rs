@@ -49,7 +49,10 @@ pub fn routes(api: Api, host: &chassis::Host) -> Routes {
 impl Door {
     /// The caller in whose name the RPC is made. Not counted as an attempt: the door it entered by did.
     async fn caller(&self, metadata: &MetadataMap) -> std::result::Result<Arc<Principal>, Status> {
-        Ok(self.api.verifier().verify(bearer(metadata)).await?.principal)
+        let principal = self.api.verifier().verify(bearer(metadata)).await?.principal;
+        telemetry::context::set_tenant(principal.tenant.as_str());
+        telemetry::context::set_key_id(&principal.key_id.to_string());
+        Ok(principal)
     }
 
     /// Holds an RPC between services to the service token.

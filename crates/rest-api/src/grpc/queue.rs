@@ -30,6 +30,7 @@ impl Queue for Door {
         request: Request<Streaming<LeaseRequest>>,
     ) -> Result<Response<Self::LeaseStream>, Status> {
         self.service(request.metadata())?;
+        telemetry::recent::waits();
         let mut requests = request.into_inner();
         let first = requests.message().await?.unwrap_or_default();
         if !(1..=MAX_NAME).contains(&first.worker.len()) {

@@ -8,6 +8,7 @@ use crate::{
             GRPC_SERVER_REQUESTS,
         },
     },
+    recent::{self, Description, Entry, Kind},
     span::Open,
 };
 use http::HeaderMap;
@@ -145,12 +146,22 @@ impl Call {
         handles.requests.inc();
         handles.duration.record(took);
         open.set("rpc.response.status_code", name);
-        if self.is_error(code) {
+        let failed = self.is_error(code);
+        if failed {
             open.fail(name);
         }
         if self.series.side == Side::Server {
+            recent::finished(open.context(), failed, || Description {
+                kind: Entry::Grpc,
+                name: if unknown { UNMATCHED } else { &self.method }.to_owned(),
+                status: name.into(),
+                key_id: None,
+            });
             let duration_ms = took.as_micros() as f64 / 1000.0;
             tracing::debug!(target: "access", method = self.method, status = name, duration_ms, "rpc");
+        } else {
+            let method = std::mem::take(&mut self.method);
+            recent::child(Kind::Grpc, method, self.started, took, failed);
         }
     }
 

@@ -1,6 +1,6 @@
 //! Bodies that are made while they are sent.
 
-use crate::{context::Context, span::Open};
+use crate::{context::Context, recent::Pending, span::Open};
 use axum::body::{Body, Bytes};
 use http_body::{Body as _, Frame, SizeHint};
 use std::{
@@ -18,6 +18,9 @@ pub(super) struct InContext {
     pub(super) inner: Body,
     pub(super) cx: Context,
     pub(super) open: Option<Open>,
+    /// The request's record, which is kept once the body has been sent: by then it is known whether something inside of
+    /// the request is recorded in its place.
+    pub(super) record: Option<Pending>,
 }
 
 impl http_body::Body for InContext {
@@ -32,6 +35,7 @@ impl http_body::Body for InContext {
         let frame = Pin::new(&mut self.inner).poll_frame(task);
         if let Poll::Ready(None | Some(Err(_))) = frame {
             self.open = None;
+            self.record = None;
         }
         frame
     }

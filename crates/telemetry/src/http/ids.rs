@@ -7,8 +7,10 @@ use super::{
 };
 use crate::{
     context::{self, Context, Request, RequestId, Sampling},
-    metrics::GaugeHandle,
+    metrics::{GaugeHandle, own::DEBUG_REQUESTS},
     propagate,
+    recent::{self, Description, Entry, Pending},
+    tasks,
 };
 use axum::{
     body::{Body, Bytes},
@@ -24,7 +26,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{self, Poll},
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 use tower::{Layer, Service};
 
@@ -101,7 +103,10 @@ where
             let _request = cx.clone().attach();
             self.inner.call(request)
         };
-        let future = future.with_context(cx);
+        // Within the context, so that the line about a long poll has the request's ids.
+        let future = tasks::polled("http", future)
+            .of(answering.method, answering.route.as_ref())
+            .with_context(cx);
         Box::pin(async move {
             match future.await {
                 Ok(response) => Ok(answering.answered(response.map(Body::new))),
@@ -146,7 +151,6 @@ struct Answering {
     in_flight: Option<GaugeHandle>,
     method: &'static str,
     route: Option<MatchedPath>,
-    clock: Instant,
     scope: RequestScope,
     cx: Context,
     done: bool,
@@ -166,7 +170,6 @@ impl Answering {
             in_flight,
             method,
             route,
-            clock: Instant::now(),
             scope,
             cx,
             done: false,
@@ -184,13 +187,14 @@ impl Answering {
             self.scope.request_id(),
             span.span_context(),
         );
-        self.finish(response.status(), response.body().size_hint().exact());
+        let record = self.finish(response.status(), response.body().size_hint().exact());
         if is_stream(response.body()) {
             response = response.map(|inner| {
                 Body::new(InContext {
                     inner,
                     cx: cx.clone(),
                     open: None,
+                    record,
                 })
             });
         }
@@ -201,9 +205,10 @@ impl Answering {
         self.finish(StatusCode::INTERNAL_SERVER_ERROR, None);
     }
 
-    fn finish(&mut self, status: StatusCode, bytes: Option<u64>) {
+    /// Measures and logs it. What is to be kept of it is kept when the answer is dropped.
+    fn finish(&mut self, status: StatusCode, bytes: Option<u64>) -> Option<Pending> {
         self.done = true;
-        let took = self.clock.elapsed();
+        let took = self.scope.request().started().elapsed();
         let route = self
             .route
             .as_ref()
@@ -216,6 +221,9 @@ impl Answering {
             gauge.sub(1);
             self.series.answered(self.method, route, status, took);
         }
+        if let Some(outcome) = self.scope.debug_refused() {
+            DEBUG_REQUESTS.inc([outcome]);
+        }
         access_line(
             self.method,
             route,
@@ -224,6 +232,23 @@ impl Answering {
             bytes,
             self.scope.arrival().excluded,
         );
+        self.record(route, status, took)
+    }
+
+    fn record(&self, route: &str, status: StatusCode, took: Duration) -> Option<Pending> {
+        if self.scope.arrival().excluded {
+            return None;
+        }
+        let cx = self.scope.context().unwrap_or(&self.cx);
+        let (span, failed) = (cx.span(), status.is_server_error());
+        recent::pending(self.scope.request(), span.span_context(), took, failed, || {
+            Description {
+                kind: Entry::Http,
+                name: format!("{} {route}", self.method),
+                status: status.as_str().to_owned().into(),
+                key_id: self.scope.caller().map(|caller| caller.key_id.clone()),
+            }
+        })
     }
 }
 

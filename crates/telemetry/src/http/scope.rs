@@ -95,6 +95,15 @@ impl RequestScope {
         self.0.route.get().map(String::as_str)
     }
 
+    /// Why its wish to be debugged was not granted, if it had one: the outcome that it is counted under.
+    pub(super) fn debug_refused(&self) -> Option<&'static str> {
+        let asked = self.0.arrival.wants_debug && !self.0.arrival.excluded;
+        (asked && !self.0.request.is_debug()).then(|| match self.caller() {
+            Some(caller) if caller.may_debug => "limited",
+            _ => "forbidden",
+        })
+    }
+
     /// The context of the server span, for the log line and the exemplars.
     pub(super) fn set_context(&self, cx: Context) {
         let _ = self.0.context.set(cx);

@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{
     context::{Context, Sampling},
+    metrics::own::DEBUG_REQUESTS,
     sampling::Budget,
     span::{self, Open},
 };
@@ -168,6 +169,7 @@ impl<S> Spans<S> {
 
     fn decide(&self, scope: &RequestScope) {
         let (arrival, request) = (scope.arrival(), scope.request());
+        // Who isn't known gets nothing; the wish is counted when the request has been answered.
         let Some(caller) = scope.caller() else { return };
         let flagged = arrival.remote.as_ref().is_some_and(SpanContext::is_sampled);
         if !flagged || self.budgets.sampled.take() {
@@ -175,6 +177,7 @@ impl<S> Spans<S> {
         }
         if arrival.wants_debug && caller.may_debug && self.budgets.debugged.take() {
             request.set_debug();
+            DEBUG_REQUESTS.inc(["granted"]);
         }
     }
 }
@@ -250,6 +253,7 @@ fn finish(response: http::Response<Body>, open: Open) -> http::Response<Body> {
             inner,
             cx,
             open: Some(open),
+            record: None,
         })
     })
 }

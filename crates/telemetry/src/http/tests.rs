@@ -158,11 +158,11 @@ fn an_unsampled_request_has_ids_and_no_span() {
 #[test]
 fn a_strangers_flags_count_for_nothing() {
     let trace_id = "4bf92f3577b34da6a3ce929d0e0e4713";
-    let ((), _) = measured(async {
+    let ((), text) = measured(async {
         let routes = Router::new().route(
             "/h",
             get(async |headers: http::HeaderMap| {
-                assert!(!headers.contains_key("baggage") && !headers.contains_key("x-debug-request"));
+                assert!(!headers.contains_key("baggage") && !headers.contains_key("x-debug-trace"));
                 crate::context::is_sampled().to_string()
             }),
         );
@@ -173,7 +173,7 @@ fn a_strangers_flags_count_for_nothing() {
         ] {
             let mut builder = request("/h", trace_id, flags)
                 .header("baggage", "a=b")
-                .header("x-debug-request", "1")
+                .header("x-debug-trace", "1")
                 .header("x-request-id", "bad id");
             if let Some(key) = key {
                 builder = builder.header("authorization", key);
@@ -185,6 +185,92 @@ fn a_strangers_flags_count_for_nothing() {
         }
     });
     assert_eq!(testing::spans(trace_id).len(), 1, "only the operator may debug");
+    for line in [
+        r#"debug_requests_total{service="test",outcome="forbidden"} 2"#,
+        r#"debug_requests_total{service="test",outcome="granted"} 1"#,
+    ] {
+        assert!(text.contains(line), "{line}\n{text}");
+    }
+}
+
+#[test]
+fn of_many_requests_that_ask_for_debug_a_few_are_granted_it_and_all_are_answered() {
+    const ASKED: u64 = 30;
+    let ((), text) = measured(async {
+        let app = stack(hello());
+        for path in ["/items/1", "/healthz"]
+            .into_iter()
+            .cycle()
+            .take(2 * ASKED as usize)
+        {
+            let builder = Request::builder()
+                .uri(path)
+                .header("authorization", "operator")
+                .header("x-debug-trace", "true");
+            assert_eq!(send(app.clone(), builder).await.status(), 200);
+        }
+    });
+    let counted = |outcome: &str| {
+        let series = format!(r#"debug_requests_total{{service="test",outcome="{outcome}"}} "#);
+        let value = text.lines().find_map(|line| line.strip_prefix(&series));
+        value.unwrap().parse::<u64>().unwrap()
+    };
+    // A second may pass meanwhile, and bring new ones. Probes ask in vain and are not counted.
+    let (granted, limited) = (counted("granted"), counted("limited"));
+    assert_eq!((granted + limited, counted("forbidden")), (ASKED, 0));
+    assert!((5..ASKED).contains(&granted), "{granted}");
+}
+
+#[test]
+fn slow_and_failed_requests_are_kept_by_route_and_probes_are_not() {
+    let settings = crate::settings::RecentRequests {
+        slow_ms: 0,
+        ..Default::default()
+    };
+    crate::recent::tests::with_settings(&settings, || {
+        measured(async {
+            let streamed = async || {
+                let bytes = futures_util::stream::once(async { Ok::<_, std::io::Error>("x") });
+                Body::from_stream(bytes)
+            };
+            let routes = hello()
+                .route("/fails", get(async || http::StatusCode::BAD_GATEWAY))
+                .route("/stream", get(streamed));
+            let app = stack(routes);
+            for path in ["/items/7", "/fails", "/healthz"] {
+                let id = format!("kept{}", path.replace('/', "-"));
+                let builder = Request::builder().uri(path).header("x-request-id", id);
+                send(app.clone(), builder.header("authorization", "key")).await;
+            }
+            let builder = Request::builder()
+                .uri("/stream")
+                .header("x-request-id", "kept-stream");
+            let response = send(app, builder).await;
+            assert_eq!(
+                crate::recent::find("kept-stream").len(),
+                0,
+                "it is still being sent"
+            );
+            axum::body::to_bytes(response.into_body(), 1000).await.unwrap();
+            assert_eq!(crate::recent::find("kept-stream").len(), 1);
+        });
+        let of = |id: &str| crate::recent::find(id).first().map(|record| record.to_json());
+        let (item, fails) = (of("kept-items-7").unwrap(), of("kept-fails").unwrap());
+        assert_eq!(
+            (&item["name"], &item["status"], &item["tenant"], &item["key_id"]),
+            (
+                &json!("GET /items/{id}"),
+                &json!("200"),
+                &json!("acme"),
+                &json!("key-1")
+            )
+        );
+        assert_eq!(
+            (&item["reasons"], &fails["reasons"]),
+            (&json!(["slow"]), &json!(["slow", "failed"]))
+        );
+        assert_eq!(of("kept-healthz"), None);
+    });
 }
 
 #[test]
@@ -254,7 +340,7 @@ fn a_trace_that_begins_here_has_the_id_that_the_client_is_told_and_no_parent() {
         let builder = Request::builder()
             .uri("/items/1")
             .header("authorization", "operator")
-            .header("x-debug-request", "1");
+            .header("x-debug-trace", "1");
         header(&send(stack(hello()), builder).await, "x-trace-id").to_owned()
     });
     let spans = testing::spans(&trace_id);

@@ -35,8 +35,11 @@ fn is_own(target: &str) -> bool {
 
 /// Neither a level nor `target=level`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is neither a level (off, error, warn, info, debug, trace) nor target=level")]
+#[error("`{0}` is neither a level (off, error, warn, info, debug, trace) nor target=level (sqlx=debug)")]
 pub struct InvalidDirective(String);
+
+/// The level of what no directive names, where nothing says another.
+const BASE: LevelFilter = LevelFilter::INFO;
 
 /// What is logged; can be changed at any time.
 #[derive(Debug)]
@@ -44,19 +47,17 @@ pub(super) struct Directives(RwLock<(String, Targets)>);
 
 impl Directives {
     pub(super) fn new(text: &str) -> Result<Arc<Self>, InvalidDirective> {
-        Ok(Arc::new(Self(RwLock::new((
-            text.trim().to_owned(),
-            parse(text)?,
-        )))))
+        Ok(Arc::new(Self(RwLock::new(parse(text, BASE)?))))
     }
 
     pub(super) fn text(&self) -> String {
         self.0.read().0.clone()
     }
 
+    /// Replaces all directives. Where the new ones name targets only, the level of the rest stays as it is.
     pub(super) fn set(&self, text: &str) -> Result<(), InvalidDirective> {
-        let targets = parse(text)?;
-        *self.0.write() = (text.trim().to_owned(), targets);
+        let base = self.0.read().1.default_level().unwrap_or(BASE);
+        *self.0.write() = parse(text, base)?;
         tracing::callsite::rebuild_interest_cache();
         Ok(())
     }
@@ -75,18 +76,30 @@ impl Directives {
     }
 }
 
-fn parse(text: &str) -> Result<Targets, InvalidDirective> {
-    let mut all = QUIET.to_owned();
+/// The directives in full, and what they mean. `base` is the level of the rest where only targets are named: who asks
+/// for `sqlx=debug` does not want everything else to fall silent.
+fn parse(text: &str, base: LevelFilter) -> Result<(String, Targets), InvalidDirective> {
+    let mut all = Vec::new();
+    let mut names_base = false;
     for directive in text.split(',').map(str::trim) {
         // The parser takes a lone word for a target to be logged in full: a mistyped level would go unnoticed.
-        let level = directive.split_once('=').map_or(directive, |(_, level)| level);
-        if level.is_empty() || level.parse::<LevelFilter>().is_err() {
+        let (target, level) = directive.split_once('=').unzip();
+        let level = level.unwrap_or(directive);
+        if target == Some("") || level.is_empty() || level.parse::<LevelFilter>().is_err() {
             return Err(InvalidDirective(directive.to_owned()));
         }
-        all.push(',');
-        all.push_str(directive);
+        names_base |= target.is_none();
+        all.push(directive);
     }
-    all.parse().map_err(|_| InvalidDirective(text.to_owned()))
+    let base = base.to_string();
+    if !names_base {
+        all.insert(0, &base);
+    }
+    let text = all.join(",");
+    match format!("{QUIET},{text}").parse() {
+        Ok(targets) => Ok((text, targets)),
+        Err(_) => Err(InvalidDirective(text)),
+    }
 }
 
 /// Lets pass the events to be logged: by the directives, or because their request is being debugged.
@@ -162,17 +175,30 @@ mod tests {
         ] {
             assert!(Directives::new(good).is_ok(), "{good}");
         }
-        for bad in ["", "verbose", "info,", "sqlx=loud", "info,,warn"] {
+        for bad in ["", "verbose", "info,", "sqlx=loud", "info,,warn", "=debug"] {
             assert!(Directives::new(bad).is_err(), "{bad}");
         }
     }
 
     #[test]
     fn noisy_peers_speak_up_only_when_named() {
-        let enables = |text: &str, target| parse(text).unwrap().would_enable(target, &Level::INFO);
+        let enables = |text: &str, target| parse(text, BASE).unwrap().1.would_enable(target, &Level::INFO);
         assert!(!enables("debug", "rmcp::service"));
         assert!(enables("info,rmcp=info", "rmcp::service"));
         assert!(enables("info", "rest_api::store"));
+    }
+
+    #[test]
+    fn the_rest_keeps_its_level_where_only_targets_are_named() {
+        let directives = Directives::new("sqlx=debug").unwrap();
+        assert_eq!(directives.text(), "info,sqlx=debug");
+        directives.set("warn,worker=trace").unwrap();
+        directives.set("sqlx=debug, mcp_server=trace").unwrap();
+        assert_eq!(directives.text(), "warn,sqlx=debug,mcp_server=trace");
+        let targets = &directives.0.read().1;
+        assert!(targets.would_enable("sqlx::query", &Level::DEBUG));
+        assert!(targets.would_enable("rest_api", &Level::WARN));
+        assert!(!targets.would_enable("worker", &Level::INFO));
     }
 
     #[test]

@@ -34,6 +34,15 @@ crate::metrics! {
     /// Database operations that failed.
     pub static DB_QUERY_ERRORS: Counter["operation"] = "db_query_errors_total";
 
+    /// Requests that asked to be debugged (`X-Debug-Trace`), counted by the service that the caller entered: granted,
+    /// forbidden (the key lacks the scope `debug`, or there is no good key), or limited (too many at once).
+    pub static DEBUG_REQUESTS: Counter["outcome"] = "debug_requests_total",
+        known: &[&["granted", "forbidden", "limited"]];
+    /// Requests kept at `/debug/traces`, by reason. One that was slow and failed counts as both.
+    pub static RECENT_REQUESTS: Counter["reason"] = "recent_requests_total", known: &[&["slow", "failed", "debug"]];
+    /// Changes of the log level while the service runs: by request, or because a change for a time has expired.
+    pub static LOG_LEVEL_CHANGES: Counter["cause"] = "log_level_changes_total", known: &[&["request", "expiry"]];
+
     /// Events logged, by level.
     pub static LOG_EVENTS: Counter["level"] = "log_events_total",
         known: &[&["error", "warn", "info", "debug", "trace"]];

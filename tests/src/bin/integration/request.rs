@@ -86,7 +86,7 @@ impl<'a> Tool<'a> {
             .header("traceparent", parent)
             .header("x-request-id", id);
         if debug {
-            request = request.header("x-debug-request", "1");
+            request = request.header("x-debug-trace", "true");
         }
         Answer::read(request.send().await?).await
     }

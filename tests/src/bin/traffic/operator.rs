@@ -162,7 +162,7 @@ impl Work {
     /// Somebody wants to see everything of one request.
     async fn debugged(&self) -> anyhow::Result<()> {
         let path = "/api/v1/tools/traffic-works/execute";
-        let headers = [("x-debug-request", "1")];
+        let headers = [("x-debug-trace", "true")];
         let answer = self
             .rest
             .send(Method::POST, path, &headers, Some(&json!({})))
