@@ -8,12 +8,32 @@ use std::{
 };
 use telemetry::{settings, tasks};
 
-const ROUNDS: u32 = 9;
+const ROUNDS: u32 = 15;
+const SPAWNS: u32 = 50_000;
+const POLLS: u32 = 500_000;
 
-/// The quickest of several rounds, in nanoseconds for one of `n`.
-fn quickest(n: u32, mut round: impl FnMut() -> Duration) -> f64 {
-    let rounds = (0..ROUNDS).map(|_| round());
-    rounds.min().unwrap_or_default().as_nanos() as f64 / f64::from(n)
+/// What is measured, under its name; gives how long one round takes.
+type Candidate<'a> = (&'a str, &'a dyn Fn() -> Duration);
+
+/// Prints for each the quickest of its rounds, in nanoseconds for one of `n`, and how it compares to the first. They take
+/// turns, so that a busy machine is as bad for one as for the others.
+fn compare(n: u32, candidates: &[Candidate<'_>]) {
+    let mut quickest = vec![Duration::MAX; candidates.len()];
+    for _ in 0..ROUNDS {
+        for ((_, round), best) in candidates.iter().zip(&mut quickest) {
+            *best = round().min(*best);
+        }
+    }
+    let each = |total: Duration| total.as_nanos() as f64 / f64::from(n);
+    let bare = each(quickest[0]);
+    for ((what, _), total) in candidates.iter().zip(quickest) {
+        let value = each(total);
+        println!(
+            "{what:<36} {value:>9.1} ns  {:>6.2} of bare  {:>+8.1} ns",
+            value / bare,
+            value - bare
+        );
+    }
 }
 
 fn switch(on: bool) {
@@ -67,37 +87,37 @@ enum How {
     Request,
 }
 
-fn print(what: &str, value: f64, bare: f64) {
-    println!(
-        "{what:<36} {value:>9.1} ns  {:>6.2} of bare  {:>+8.1} ns",
-        value / bare,
-        value - bare
-    );
-}
-
 fn main() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let spawns = 100_000;
-    let spawned = |tracked| quickest(spawns, || runtime.block_on(spawn_many(spawns, tracked)));
-    let bare = spawned(false);
-    print("spawn, bare", bare, bare);
-    switch(false);
-    print("spawn, tracking off", spawned(true), bare);
+    let spawned = |on, tracked| {
+        switch(on);
+        runtime.block_on(spawn_many(SPAWNS, tracked))
+    };
+    compare(
+        SPAWNS,
+        &[
+            ("spawn to end, bare", &|| spawned(false, false)),
+            ("spawn to end, tracking off", &|| spawned(false, true)),
+            ("spawn to end, tracked", &|| spawned(true, true)),
+        ],
+    );
+    let polled = |on, how| {
+        switch(on);
+        runtime.block_on(poll_many(POLLS, how))
+    };
+    compare(
+        POLLS,
+        &[
+            ("poll, bare", &|| polled(false, How::Bare)),
+            ("poll, tracking off", &|| polled(false, How::Tracked)),
+            ("poll, tracked", &|| polled(true, How::Tracked)),
+            ("poll, request, tracking off", &|| polled(false, How::Request)),
+            ("poll, request", &|| polled(true, How::Request)),
+        ],
+    );
     switch(true);
-    print("spawn, tracked", spawned(true), bare);
-
-    let polls = 1_000_000;
-    let polled = |how| quickest(polls, || runtime.block_on(poll_many(polls, how)));
-    let bare = polled(How::Bare);
-    print("poll, bare", bare, bare);
-    switch(false);
-    print("poll, tracking off", polled(How::Tracked), bare);
-    switch(true);
-    print("poll, tracked", polled(How::Tracked), bare);
-    print("poll, request", polled(How::Request), bare);
-
     let live: Vec<_> = {
         let _guard = runtime.enter();
         (0..10_000)
@@ -105,29 +125,27 @@ fn main() -> anyhow::Result<()> {
             .collect()
     };
     runtime.block_on(tokio::task::yield_now());
-    let ms = |f: &dyn Fn()| {
-        let once = || {
-            let start = Instant::now();
-            f();
-            start.elapsed()
-        };
-        quickest(1, once) / 1e6
+    let time = |f: &dyn Fn()| {
+        let start = Instant::now();
+        f();
+        start.elapsed()
     };
-    println!(
-        "snapshot of 10k tasks                {:>9.2} ms",
-        ms(&|| drop(black_box(tasks::snapshot())))
-    );
-    println!(
-        "the same as a profile                {:>9.2} ms",
-        ms(&|| drop(black_box(tasks::snapshot().profile())))
-    );
-    println!(
-        "the same as text, by place           {:>9.2} ms",
-        ms(&|| drop(black_box(tasks::snapshot().text())))
-    );
-    println!(
-        "the same as text, each task          {:>9.2} ms",
-        ms(&|| drop(black_box(tasks::snapshot().text_of_each())))
+    compare(
+        1,
+        &[
+            ("10k tasks, snapshot", &|| {
+                time(&|| drop(black_box(tasks::snapshot())))
+            }),
+            ("10k tasks, profile", &|| {
+                time(&|| drop(black_box(tasks::snapshot().profile())))
+            }),
+            ("10k tasks, text by place", &|| {
+                time(&|| drop(black_box(tasks::snapshot().text())))
+            }),
+            ("10k tasks, text of each", &|| {
+                time(&|| drop(black_box(tasks::snapshot().text_of_each())))
+            }),
+        ],
     );
     drop(live);
     Ok(())

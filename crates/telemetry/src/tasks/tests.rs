@@ -167,10 +167,11 @@ fn long_polls_are_counted_once_under_the_name_of_the_innermost() {
         });
     });
     let page = registry.render(None).1;
-    let counted: Vec<_> = page
+    let mut counted: Vec<_> = page
         .lines()
         .filter(|line| line.starts_with("runtime_long_polls_total{"))
         .collect();
+    counted.sort_unstable();
     let expected = ["innermost", "panicking"]
         .map(|name| format!(r#"runtime_long_polls_total{{service="test",task="{name}"}} 1"#));
     assert_eq!(counted, expected, "{page}");
