@@ -104,4 +104,8 @@ pub use tikv_jemallocator;
 telemetry::metrics! {
     /// Whether something that the service needs is reachable (1) or not (0).
     pub static DEPENDENCY_UP: Gauge["dependency"] = "dependency_up";
+    /// Requests for admin pages that were refused: without a token, with a wrong one, because none is configured, or
+    /// because a page of another site made a browser send them.
+    pub static ADMIN_REQUESTS_REFUSED: Counter["reason"] = "admin_requests_refused_total",
+        known: &[&["no_token", "wrong_token", "closed", "cross_site"]];
 }

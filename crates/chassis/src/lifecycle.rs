@@ -227,6 +227,7 @@ pub async fn start<S: Service>(
         http: mut api,
         grpc: routes,
         admin,
+        pages,
         last,
     } = S::build(service, &host).await?;
     if !api.has_routes() {
@@ -236,7 +237,7 @@ pub async fn start<S: Service>(
 
     let http_address = http.local_addr().context("the HTTP socket has no address")?;
     let mut servers = JoinSet::new();
-    let router = crate::ops::router(&host, admin, api);
+    let router = crate::ops::router(&host, admin, pages, api);
     let common = host.common.clone();
     let stop = host.shutdown.clone();
     servers.spawn(track("http server", async move {

@@ -49,6 +49,8 @@ pub struct App {
     pub grpc: Option<tonic::service::Routes>,
     /// Pages of its own below `/admin` and `/debug`; the chassis asks for the admin token.
     pub admin: axum::Router,
+    /// What those pages show, for the index at `/debug/`.
+    pub pages: &'static [crate::ops::Page],
     /// What remains to be done when nothing runs any more: closing a database.
     pub last: Option<BoxFuture<'static, ()>>,
 }

@@ -22,18 +22,20 @@ use http::{
 use std::time::Duration;
 use telemetry::http::IdsLayer;
 
+pub use debug::Page;
+
+/// How many admin pages may be in the making at once.
+const ADMIN_IN_FLIGHT: usize = 8;
+
+/// The longest that a scrape or a probe may take.
+const SCRAPE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long a profile may take beside the time it was asked for: its names have to be found.
+const NAMING_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// The whole HTTP surface: the ops pages, and behind them the service's own `api`. `admin` holds the service's own
-/// pages below `/admin` and `/debug`.
-pub fn router(host: &Host, admin: Router, api: Router) -> Router {
-    let admin = Router::new()
-        .route("/admin/log-level", get(log_level::show).put(log_level::change))
-        .with_state(log_level::LogLevel::new(host))
-        .merge(debug::routes(host))
-        .merge(admin)
-        .route_layer(axum::middleware::from_fn_with_state(
-            host.common.clone(),
-            guard::guard,
-        ));
+/// pages below `/admin` and `/debug`, `pages` says what those show.
+pub fn router(host: &Host, admin: Router, pages: &'static [Page], api: Router) -> Router {
     // Counted by nobody, but with ids: whoever changed the log level can be found.
     let ids = ["/metrics", "/healthz", "/readyz", "/admin", "/debug"]
         .into_iter()
@@ -42,18 +44,34 @@ pub fn router(host: &Host, admin: Router, api: Router) -> Router {
         .route("/metrics", get(metrics).with_state(host.telemetry.clone()))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready).with_state(host.readiness.clone()))
-        .merge(admin)
-        .layer(EdgeLayer::new(&bounds()))
+        .route_layer(EdgeLayer::new(&bounds(64, SCRAPE_TIMEOUT)))
+        .merge(self::admin(host, admin, pages))
         .layer(ids)
         .fallback_service(api)
 }
 
-/// The ops pages' own bounds, so that neither they nor the API can crowd the other out. A profile takes its time.
-fn bounds() -> Http {
+/// The pages that need the admin token. They have few places of their own: whoever holds the token can still not crowd
+/// out probes and scrapes; whoever does not holds no place.
+fn admin(host: &Host, own: Router, pages: &'static [Page]) -> Router {
+    let longest = Duration::from_secs(host.common.monitoring.profiling.max_seconds);
+    let edge = EdgeLayer::new(&bounds(ADMIN_IN_FLIGHT, longest + NAMING_TIMEOUT));
+    let guard = guard::Guard::new(host.common.clone());
+    let shown = Router::new()
+        .route("/admin/log-level", get(log_level::show).put(log_level::change))
+        .with_state(log_level::LogLevel::new(host))
+        .merge(debug::routes(host))
+        .merge(own);
+    debug::with_index(host, shown, pages)
+        .route_layer(edge)
+        .route_layer(axum::middleware::from_fn_with_state(guard, guard::guard))
+}
+
+/// The ops pages' own bounds, so that neither they nor the API can crowd the other out.
+fn bounds(max_in_flight: usize, request_timeout: Duration) -> Http {
     Http {
         max_body_bytes: 64 << 10,
-        max_in_flight: 64,
-        request_timeout: Duration::from_secs(600),
+        max_in_flight,
+        request_timeout,
         ..Http::default()
     }
 }

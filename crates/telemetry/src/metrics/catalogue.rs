@@ -1,7 +1,7 @@
 //! The declarations as a document.
 
 use super::{Declaration, Kind, own};
-use crate::{directories, runtime, tasks};
+use crate::{directories, profiles, runtime, tasks};
 use std::fmt::Write as _;
 
 /// What every service measures, in groups, to stand before a service's own.
@@ -9,6 +9,7 @@ pub const COMMON: &[(&str, &[Declaration])] = &[
     ("Requests, logs and telemetry itself", own::DECLARATIONS),
     ("Process and runtime", runtime::DECLARATIONS),
     ("Tasks", tasks::DECLARATIONS),
+    ("Profiles", profiles::DECLARATIONS),
     ("Disk space", directories::DECLARATIONS),
 ];
 

@@ -35,7 +35,8 @@ pub struct Profile {
 
 impl Profile {
     /// An empty profile, taken now. `sample_types` say of what and in which unit each sample holds a value:
-    /// `[("samples", "count"), ("cpu", "nanoseconds")]`. The last is what tools show first.
+    /// `[("samples", "count"), ("cpu", "nanoseconds")]`. The last is what tools show first, unless
+    /// [`show_first`](Self::show_first) says otherwise.
     #[must_use]
     pub fn new(sample_types: &[(&str, &str)]) -> Self {
         let mut strings = Strings::default();
@@ -70,6 +71,11 @@ impl Profile {
         self.message.period = period;
     }
 
+    /// Which of the sample types tools show first.
+    pub fn show_first(&mut self, of: &str) {
+        self.message.default_sample_type = self.strings.index(of);
+    }
+
     /// When the profile was begun, and for how long samples were taken.
     pub fn duration(&mut self, started: SystemTime, duration: Duration) {
         self.message.time_nanos = nanos(started.duration_since(UNIX_EPOCH).unwrap_or_default());
@@ -102,12 +108,21 @@ impl Profile {
 
     /// The profile as it is sent and stored: a message, compressed by gzip.
     #[must_use]
-    pub fn encode(mut self) -> Vec<u8> {
-        self.message.string_table = self.strings.all;
+    pub fn encode(self) -> Vec<u8> {
+        let message = self.message();
         let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
-        gzip.write_all(&self.message.encode_to_vec())
+        gzip.write_all(&message.encode_to_vec())
             .and_then(|()| gzip.finish())
             .expect("writing to memory does not fail")
+    }
+
+    /// The profile as a message.
+    #[must_use]
+    pub fn message(self) -> Message {
+        Message {
+            string_table: self.strings.all,
+            ..self.message
+        }
     }
 
     fn location(&mut self, frame: &Frame) -> u64 {
@@ -119,7 +134,8 @@ impl Profile {
             functions.push(Function {
                 id,
                 name,
-                system_name: name,
+                // A name here would have tools undo what they take for C++.
+                system_name: 0,
                 filename,
             });
             id
