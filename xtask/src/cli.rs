@@ -1,6 +1,6 @@
 //! The command line: which command runs which module.
 
-use crate::{check, dev, generate, images, integration, load, stack, test, traffic};
+use crate::{check, dev, doctor, generate, images, integration, load, stack, test, traffic};
 use clap::Parser;
 
 /// Starts, tests, checks and loads DevOps MCP from a clone.
@@ -16,6 +16,7 @@ enum Command {
     Check(check::Args),
     Generate(generate::Args),
     Traffic(traffic::Args),
+    Doctor(Box<doctor::Args>),
     Load(load::Args),
     Images(images::Args),
     Stack(stack::Args),
@@ -30,6 +31,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
         Command::Check(args) => check::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Traffic(args) => traffic::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Load(args) => load::run(&args),
         Command::Images(args) => images::run(&args),
         Command::Stack(args) => stack::run(&args),

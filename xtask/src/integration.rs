@@ -54,8 +54,8 @@ const END_TO_END: [&str; 20] = [
 ///
 /// In order: the services' images; the stack under `docker compose`; the configurations, by the programs in the images;
 /// the end-to-end tests against the containers; one request in metrics, logs and traces; traffic, and then every panel
-/// and rule; the manual's commands; the loss of each backend; tail sampling; alerts, with scaled-down times, to sinks for Slack,
-/// PagerDuty and the dead man's switch. Everything is removed at the end.
+/// and rule; the manual's commands; the loss of each backend; tail sampling; `cargo xtask doctor`, and alerts, with
+/// scaled-down times, to sinks for Slack, PagerDuty and the dead man's switch. Everything is removed at the end.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// More variables over deploy/.env: image names from a mirror, for example
@@ -97,6 +97,8 @@ enum Step {
     Outages,
     /// Tail sampling as in production.
     Sampling,
+    /// `cargo xtask doctor` on the healthy stack and on one that lacks a part.
+    Doctor,
     /// Faults become notifications.
     Alerts,
 }
@@ -112,6 +114,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         args,
         dir: workspace.target.join("integration"),
         workspace,
+        scaled: None,
         failed: Vec::new(),
     };
     let result = run.all();
@@ -137,6 +140,8 @@ struct Run<'a> {
     workspace: Workspace,
     /// Generated files.
     dir: PathBuf,
+    /// What names the scaled-down copies, once they are written.
+    scaled: Option<Vec<(String, String)>>,
     failed: Vec<&'static str>,
 }
 
@@ -179,6 +184,14 @@ impl Run<'_> {
                     vec![("COLLECTOR_CONFIG_EXTRA".to_owned(), production.to_owned())],
                 )?;
                 run.prove("sampling", &variables)
+            });
+        }
+        if self.wants(Step::Doctor) {
+            // With sinks, for the addresses in deploy/secrets lead nowhere, which it would tell.
+            self.step("doctor", |run| {
+                let scaled = run.scaled()?;
+                run.up(true, scaled)?;
+                run.prove("doctor", &variables)
             });
         }
         if self.wants(Step::Alerts) {
@@ -286,7 +299,11 @@ impl Run<'_> {
     }
 
     /// Writes copies of the rules and configurations with scaled-down times; the variables that name them.
-    fn scaled(&self) -> anyhow::Result<Vec<(String, String)>> {
+    fn scaled(&mut self) -> anyhow::Result<Vec<(String, String)>> {
+        // Once: containers that have the folders mounted would keep those that were removed.
+        if let Some(written) = &self.scaled {
+            return Ok(written.clone());
+        }
         let out = self.dir.join("scaled");
         servers::remove(&out)?;
         let mut program = self.program("integration", &[])?;
@@ -294,11 +311,13 @@ impl Run<'_> {
         program.args(["--sink", &format!("http://{HOST}:{}", self.sink_port()?)]);
         finish(&mut program)?;
         let folder = |variable: &str, name: &str| (variable.to_owned(), shown(&out.join(name)));
-        Ok(vec![
+        let written = vec![
             folder("ALERTS_DIR", "alerts"),
             folder("PROMETHEUS_DIR", "prometheus"),
             folder("ALERTMANAGER_DIR", "alertmanager"),
-        ])
+        ];
+        self.scaled = Some(written.clone());
+        Ok(written)
     }
 
     fn sink_port(&self) -> anyhow::Result<u16> {

@@ -3,6 +3,7 @@
 mod check;
 mod cli;
 mod dev;
+mod doctor;
 mod generate;
 mod http;
 mod images;

@@ -137,6 +137,11 @@ impl Containers {
         self.stack.url("OTLP_PORT")
     }
 
+    /// Where people look at traces.
+    pub(super) fn jaeger(&self) -> String {
+        self.stack.url("JAEGER_PORT")
+    }
+
     /// Where each part is, for scripts.
     pub(super) fn variables(&self) -> Vec<(String, String)> {
         self.stack.variables()

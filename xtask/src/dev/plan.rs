@@ -143,6 +143,8 @@ pub(super) struct Plan<'a> {
     pub(super) stores: &'a Stores,
     /// Where spans go.
     pub(super) otlp: Option<String>,
+    /// Where people look at traces: what runs beside the services, or `JAEGER_URL`.
+    pub(super) jaeger: Option<String>,
 }
 
 impl Plan<'_> {
@@ -197,6 +199,9 @@ impl Plan<'_> {
         if let Some(url) = &self.otlp {
             settings.push(("MONITORING__TRACING__ENDPOINT", url.clone()));
         }
+        if let Some(url) = &self.jaeger {
+            settings.push(("MONITORING__TRACING__UI_URL", url.clone()));
+        }
         let mut variables: Vec<(String, String)> = settings
             .into_iter()
             .map(|(key, value)| (format!("DEVOPS_MCP__{key}"), value))
@@ -235,7 +240,9 @@ pub(super) fn traffic(
 }
 
 fn preference(variable: &str) -> bool {
-    variable.contains("__LOGGING__") || variable.contains("__SHUTDOWN__")
+    ["__LOGGING__", "__SHUTDOWN__", "__TRACING__UI_URL"]
+        .iter()
+        .any(|part| variable.contains(part))
 }
 
 /// SQLite's URL for a file in the data directory, made when it is not there.

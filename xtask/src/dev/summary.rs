@@ -121,12 +121,14 @@ DevOps MCP is ready.
   mcp-server   {mcp}
   rest-api     {rest}/api/v1   gRPC {rest_grpc}   API pages {rest}/api/v1/docs
   worker       {worker}   gRPC {worker_grpc}
-               each with /healthz /readyz /metrics, and /admin with the admin token ({mcp_base} for mcp-server)
+               each with /healthz /readyz /metrics, and /admin and /debug/ with the admin token ({mcp_base} for mcp-server)
 
   Database     {database}
   Redis        {redis}
   API key      {api_key}   (tenant dev, all scopes)
   Admin token  {admin_token}
+  Debug pages  {rest}/debug/   a browser asks for a name (any) and a password (the admin token)
+  Check it     cargo xtask doctor --env-file {env_file}
   For scripts  . {env_file}
 {logs}
 {monitoring}

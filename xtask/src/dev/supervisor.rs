@@ -107,6 +107,7 @@ fn start(
         secrets: &secrets,
         stores: &stores,
         otlp: running.otlp(args),
+        jaeger: running.jaeger(),
     };
     let units = plan.services()?;
     for unit in &units {
@@ -236,6 +237,12 @@ impl Running {
     fn otlp(&self, args: &Args) -> Option<String> {
         let own = || self.containers.as_ref().map(Containers::otlp);
         args.otlp.clone().or_else(own)
+    }
+
+    /// Where people look at traces.
+    fn jaeger(&self) -> Option<String> {
+        let own = self.containers.as_ref().map(Containers::jaeger);
+        own.or_else(|| env::var("JAEGER_URL").ok().filter(|url| !url.is_empty()))
     }
 
     /// Where the parts of what watches are, by the variables' names in `target/stack/stack.env`.

@@ -9,7 +9,7 @@ mod faults;
 mod notice;
 mod promql;
 mod scale;
-mod sinks;
+pub(crate) mod sinks;
 
 use crate::stack::Stack;
 use anyhow::{Context, ensure};

@@ -5,6 +5,7 @@
 
 mod alerts;
 mod docs;
+mod doctor;
 mod outages;
 mod panels;
 mod request;
@@ -52,6 +53,8 @@ enum Step {
     Panels,
     /// Every command of the operations manual runs.
     Docs,
+    /// `cargo xtask doctor` finds nothing wrong, and what is.
+    Doctor,
     /// Faults become notifications, and their healing too.
     Alerts,
     /// The services do not mind the loss of what watches them.
@@ -90,6 +93,7 @@ async fn run(command: Command) -> anyhow::Result<bool> {
             Step::Request => request::run(&stack).await,
             Step::Panels => panels::run(&stack).await,
             Step::Docs => docs::run(&stack).await,
+            Step::Doctor => doctor::run(&stack).await,
             Step::Alerts => alerts::run(&stack).await,
             Step::Outages => outages::run(&stack).await,
             Step::Sampling => sampling::run(&stack).await,

@@ -34,7 +34,7 @@ struct Shared {
 }
 
 /// The server; stops when dropped.
-pub(super) struct Sinks {
+pub(crate) struct Sinks {
     shared: Shared,
     server: JoinHandle<()>,
 }
@@ -44,7 +44,7 @@ impl Sinks {
     ///
     /// # Errors
     /// When the port is taken.
-    pub(super) async fn start(port: u16) -> anyhow::Result<Self> {
+    pub(crate) async fn start(port: u16) -> anyhow::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await?;
         let shared = Shared {
             kept: Arc::default(),
