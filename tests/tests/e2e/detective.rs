@@ -203,12 +203,6 @@ async fn a_blocking_call_is_found_by_its_long_polls() -> Outcome {
         .await?
         .expect(200)?;
     assert_eq!(found["requests"][0]["name"], name, "{found}");
-    let kept = scene.slow_requests().await?;
-    let others: Vec<_> = kept
-        .iter()
-        .filter(|request| request["name"] != name && request["own_ms"].as_f64() >= Some(HELD_UP_MS))
-        .collect();
-    assert!(others.is_empty(), "only that route blocks: {others:?}");
     Ok(())
 }
 
@@ -292,12 +286,6 @@ async fn a_slow_query_is_found_and_leads_to_its_requests() -> Outcome {
             (text(longest, "kind"), text(longest, "name")),
             ("db", SLOW_STATEMENT),
             "{backend:?}: {request}"
-        );
-        let (whole, own) = (request["duration_ms"].as_f64(), request["own_ms"].as_f64());
-        assert!(
-            Some(took(longest)) > own,
-            "{took:.0} of {whole:?} ms are the statement's: {request}",
-            took = took(longest)
         );
     }
     Ok(())

@@ -150,7 +150,7 @@ async fn debugging(args: &Args) -> anyhow::Result<String> {
         let turn = Duration::from_secs_f64(args.seconds.ceil());
         debugging.round(turn).await?;
     }
-    print!("{}", debugging::table(&debugging)?);
+    print!("{}", debugging::table(&debugging));
     Ok(debugging::aims(&debugging))
 }
 

@@ -99,6 +99,8 @@ pub(crate) struct Debugging {
     places: BTreeMap<Facilities, Place>,
     cases: Vec<Case>,
     phases: BTreeMap<Case, Vec<Phase>>,
+    /// What the service held in memory after each turn, bytes.
+    resident: BTreeMap<Case, Vec<u64>>,
     pages: BTreeMap<Page, Vec<Cost>>,
     rate: f64,
 }
@@ -116,6 +118,7 @@ impl Debugging {
             places,
             cases: Case::every(),
             phases: BTreeMap::new(),
+            resident: BTreeMap::new(),
             pages: BTreeMap::new(),
             rate,
         })
@@ -131,6 +134,9 @@ impl Debugging {
                 Case::InUse(usage) => usage.during(&place.admin, turn, measured).await?,
             };
             self.phases.entry(case).or_default().push(phase);
+            let pid = place.stack.process(REST_API).pid()?;
+            let resident = procfs::memory(pid)?.resident;
+            self.resident.entry(case).or_default().push(resident);
         }
         // In another order each time: whoever comes after a costly one must not always be the same.
         self.cases.rotate_left(3);
@@ -140,12 +146,6 @@ impl Debugging {
             self.pages.entry(page).or_default().push(cost);
         }
         Ok(())
-    }
-
-    /// What a service holds in memory now, bytes.
-    fn resident(&self, facilities: Facilities) -> anyhow::Result<u64> {
-        let pid = self.places[&facilities].stack.process(REST_API).pid()?;
-        Ok(procfs::memory(pid)?.resident)
     }
 }
 

@@ -26,10 +26,10 @@ impl Debugging {
 }
 
 /// Every case's figures, then every page's.
-pub(crate) fn table(debugging: &Debugging) -> anyhow::Result<String> {
+pub(crate) fn table(debugging: &Debugging) -> String {
     let mut out = format!(
         "Debugging: GET /api/v1/contexts/{{id}} at {:.0} requests/s, none sampled, access log, SQLite\n\
-         {:32}{:>14}{:>10}{:>16}{:>9}{:>9}{:>14}\n",
+         {:32}{:>16}{:>12}{:>16}{:>9}{:>9}{:>13}\n",
         debugging.rate,
         "",
         "CPU µs/request",
@@ -41,18 +41,16 @@ pub(crate) fn table(debugging: &Debugging) -> anyhow::Result<String> {
     );
     out.push_str("At rest\n");
     for facilities in Facilities::EVERY {
-        let resident = debugging.resident(facilities)? as f64 / MEGABYTE;
-        row(
-            &mut out,
-            debugging,
-            Case::AtRest(facilities),
-            facilities.name(),
-            &format!("{resident:.1}"),
-        );
+        let case = Case::AtRest(facilities);
+        // Of the first round: later ones come after what was done in between.
+        let resident = debugging.resident[&case].first();
+        row(&mut out, debugging, case, facilities.name(), resident);
     }
     out.push_str("In use, all on\n");
     for usage in Usage::EVERY {
-        row(&mut out, debugging, Case::InUse(usage), usage.name(), "");
+        let case = Case::InUse(usage);
+        let resident = debugging.resident[&case].iter().max();
+        row(&mut out, debugging, case, usage.name(), resident);
     }
     out.push_str("\nOne look at a page\n");
     let _ = writeln!(
@@ -73,15 +71,16 @@ pub(crate) fn table(debugging: &Debugging) -> anyhow::Result<String> {
         );
     }
     out.push('\n');
-    Ok(out)
+    out
 }
 
-fn row(out: &mut String, debugging: &Debugging, case: Case, name: &str, resident: &str) {
+fn row(out: &mut String, debugging: &Debugging, case: Case, name: &str, resident: Option<&u64>) {
+    let resident = resident.copied().unwrap_or_default() as f64 / MEGABYTE;
     let ratios = debugging.ratios(case);
     let (low, high) = (ratios[ratios.len() / 4], ratios[ratios.len() * 3 / 4]);
     let _ = writeln!(
         out,
-        "  {name:30}{:>14.1}{:>10.3}{:>16}{:>9.2}{:>9.2}{resident:>14}",
+        "  {name:30}{:>16.1}{:>12.3}{:>16}{:>9.2}{:>9.2}{resident:>13.1}",
         debugging.median(case, |phase| phase.own() * 1e6),
         median(ratios),
         format!("{low:.2} to {high:.2}"),

@@ -14,6 +14,8 @@ use tokio::time::{interval, sleep};
 pub(super) enum Usage {
     /// A CPU profile is being taken all the time.
     CpuProfile,
+    /// CPU profiles of a second, one after the other: with what makes them ready for pprof.
+    CpuProfiles,
     /// A heap profile each second.
     HeapProfile,
     /// The tasks each second.
@@ -27,8 +29,9 @@ pub(super) enum Usage {
 }
 
 impl Usage {
-    pub(super) const EVERY: [Self; 6] = [
+    pub(super) const EVERY: [Self; 7] = [
         Self::CpuProfile,
+        Self::CpuProfiles,
         Self::HeapProfile,
         Self::TaskPage,
         Self::Pages,
@@ -39,6 +42,7 @@ impl Usage {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::CpuProfile => "a CPU profile at 100 Hz",
+            Self::CpuProfiles => "CPU profiles of 1 s in a row",
             Self::HeapProfile => "a heap profile each second",
             Self::TaskPage => "the tasks each second",
             Self::Pages => "six pages each second",
@@ -67,7 +71,7 @@ impl Usage {
                 admin.log_level("info").await?;
                 phase
             }
-            Self::CpuProfile => {
+            Self::CpuProfile | Self::CpuProfiles => {
                 let phase = phase.await;
                 // Whoever asked has gone away: what comes next must not meet the rest of it.
                 while !admin.cpu_profile(1).await? {}
@@ -86,6 +90,9 @@ impl Usage {
                 // Longer than is measured: what is measured is taking it, not making it ready for pprof.
                 Self::CpuProfile => {
                     admin.cpu_profile(turn.as_secs() + 2).await?;
+                }
+                Self::CpuProfiles => {
+                    admin.cpu_profile(1).await?;
                 }
                 Self::HeapProfile => {
                     second.tick().await;
