@@ -4,7 +4,7 @@
 use crate::{Outcome, text};
 use anyhow::Context as _;
 use e2e::{
-    Backend, Json, Sink, Stack, Target,
+    Backend, Era, Json, Sink, Stack, Target,
     raw::{self, Raw},
     rest::{Answer, Rest},
     sink::{Span, tree},
@@ -42,6 +42,35 @@ async fn call(raw: &Raw, tool: &str, id: &str, debug: Option<&str>) -> anyhow::R
         request = request.header("x-debug-trace", value);
     }
     let answer = Answer::read(request.send().await?).await?;
+    anyhow::ensure!(
+        raw::response(&answer)?["result"]["isError"] == json!(false),
+        "{}",
+        answer.text
+    );
+    Ok(answer)
+}
+
+/// Opens a session of the legacy era and has one call in it debugged.
+async fn legacy(raw: &Raw, tool: &str, id: &str) -> anyhow::Result<Answer> {
+    let version = Era::Legacy.version();
+    let hello = json!({"protocolVersion": version, "capabilities": {}, "clientInfo": {"name": "e2e", "version": "0"}});
+    let hello = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": hello});
+    let opened = Answer::read(raw.post().json(&hello).send().await?).await?;
+    let within = |message: &Json| {
+        let request = raw
+            .post()
+            .header("mcp-session-id", opened.header("mcp-session-id"));
+        request.header("mcp-protocol-version", version).json(message)
+    };
+    within(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"}))
+        .send()
+        .await?;
+    let call =
+        json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": tool, "arguments": {}}});
+    let call = within(&call)
+        .header("x-debug-trace", "true")
+        .header("x-request-id", id);
+    let answer = Answer::read(call.send().await?).await?;
     anyhow::ensure!(
         raw::response(&answer)?["result"]["isError"] == json!(false),
         "{}",
@@ -89,11 +118,7 @@ async fn a_debugged_request_is_traced_and_logged_everywhere_and_its_neighbours_a
     let key = stack.tenant("acme", "all").await?;
     let rest = stack.rest(&key);
     tool(&rest, "probe", &target.url("/slow/50")).await?;
-    stack
-        .mcp(&key, e2e::Era::Modern)
-        .await?
-        .wait_for_tool("probe")
-        .await?;
+    stack.mcp(&key, Era::Modern).await?.wait_for_tool("probe").await?;
 
     // At once, so that the one is served while the other is.
     let raw = stack.raw(&key);
@@ -131,7 +156,13 @@ async fn a_debugged_request_is_traced_and_logged_everywhere_and_its_neighbours_a
             .filter(|line| line["level"] == "DEBUG" && line["request_id"] != "debug-mcp");
         assert_eq!(others.count(), 0, "{service} logs more of others, too");
     }
-    assert_eq!(outcomes(&stack, MCP_SERVER).await?, [1.0, 0.0, 0.0]);
+    // A session of the former protocol, whose messages are handled in the session's task.
+    let in_session = legacy(&raw, "probe", "debug-legacy").await?;
+    sink.wait(in_session.header("x-trace-id"), |spans| {
+        services(spans) == [MCP_SERVER, REST_API, WORKER]
+    })
+    .await?;
+    assert_eq!(outcomes(&stack, MCP_SERVER).await?, [2.0, 0.0, 0.0]);
     assert_eq!(
         outcomes(&stack, REST_API).await?,
         [0.0; 3],
@@ -233,7 +264,7 @@ async fn slow_and_failed_requests_are_remembered_with_what_was_done_for_them() -
     let rest = stack.rest(&key);
     tool(&rest, "sluggish", &target.url("/slow/900")).await?;
     stack
-        .mcp(&key, e2e::Era::Modern)
+        .mcp(&key, Era::Modern)
         .await?
         .wait_for_tool("sluggish")
         .await?;
@@ -296,6 +327,24 @@ async fn slow_and_failed_requests_are_remembered_with_what_was_done_for_them() -
         "{db:?}"
     );
     assert!(db[0]["key_id"].is_string(), "{db:?}");
+
+    // From the queue, in a trace of its own.
+    let (path, headers) = ("/api/v1/tools/sluggish/execute", [("prefer", "respond-async")]);
+    rest.send(Method::POST, path, &headers, Some(&json!({})))
+        .await?
+        .expect(202)?;
+    wait_for("the worker to remember the queued one, too", async || {
+        let listed = ask(&stack, WORKER, "/debug/traces?reason=slow")
+            .await
+            .ok()?
+            .json();
+        let all = listed["requests"].as_array()?;
+        let runs = all
+            .iter()
+            .filter(|r| r["kind"] == "execution" && r["name"] == "execute_tool sluggish");
+        (runs.count() == 2).then_some(())
+    })
+    .await?;
 
     // The streams between the services live for long, and are not slow for that.
     let listed = ask(&stack, REST_API, "/debug/traces?reason=slow&min_ms=100&limit=50")
@@ -404,69 +453,5 @@ async fn every_response_says_its_ids() -> Outcome {
     }
     let malformed = raw.post().header("x-request-id", "ids").body("{").send().await?;
     check(&Answer::read(malformed).await?, "no JSON");
-    Ok(())
-}
-
-#[tokio::test]
-async fn the_log_level_is_changed_as_the_guide_says() -> Outcome {
-    let stack = Stack::builder(Backend::Sqlite)
-        .services(&[REST_API])
-        .start()
-        .await?;
-    let key = stack.tenant("acme", "all").await?;
-    let admin = admin(&stack, REST_API);
-    let put = async |body: &'static str| {
-        // As `curl -d` sends it.
-        let request = admin
-            .request(Method::PUT, "/admin/log-level")
-            .header("content-type", "application/x-www-form-urlencoded")
-            .body(body);
-        Answer::read(request.send().await?).await
-    };
-    assert_eq!(put(r#"{"level": "debug"}"#).await?.expect(200)?["level"], "debug");
-    let parts = put(r#"{"level": "sqlx=debug,mcp_server=trace", "ttl": "1s"}"#)
-        .await?
-        .expect(200)?;
-    assert_eq!(
-        (&parts["level"], &parts["reverts_to"]),
-        (&json!("debug,sqlx=debug,mcp_server=trace"), &json!("debug"))
-    );
-    wait_for("the change to expire", async || {
-        let level = admin.get("/admin/log-level").await.ok()?.json();
-        (level["level"] == "debug").then_some(())
-    })
-    .await?;
-    assert_eq!(put(r#"{"level": "info"}"#).await?.expect(200)?["level"], "info");
-    assert_eq!(
-        put(r#"{"level": "sqlx=debug"}"#).await?.expect(200)?["level"],
-        "info,sqlx=debug"
-    );
-    // The rest is still logged.
-    let headers = [("x-request-id", "still-logged")];
-    let rest = stack.rest(&key);
-    rest.send(Method::GET, "/api/v1/contexts", &headers, None)
-        .await?
-        .expect(200)?;
-    stack
-        .wait_log(REST_API, |line| {
-            line["request_id"] == "still-logged" && line["level"] == "INFO"
-        })
-        .await?;
-    for bad in [
-        r#"{"level": "loud"}"#,
-        r#"{"level": "sqlx=loud"}"#,
-        r#"{"level": "=debug"}"#,
-        "debug",
-        "{}",
-    ] {
-        let problem = put(bad).await?.problem(400, "invalid_log_level")?;
-        assert!(
-            text(&problem, "allowed").contains("off, error, warn, info, debug or trace"),
-            "{problem}"
-        );
-    }
-    let changes = stack.metrics(REST_API).await?;
-    let of = |cause| changes.sum("log_level_changes_total", &[("cause", cause)]);
-    assert_eq!((of("request"), of("expiry")), (4.0, 1.0));
     Ok(())
 }
