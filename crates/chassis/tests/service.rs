@@ -79,7 +79,7 @@ impl Service for Sample {
             http,
             grpc: Some(tonic::service::Routes::default()),
             admin,
-            last: None,
+            ..App::default()
         })
     }
 }
