@@ -146,7 +146,7 @@ mod dump {
     use http::StatusCode;
 
     #[derive(Clone, Default)]
-    pub(super) struct Dumps;
+    pub(super) struct Dumps(());
 
     impl Dumps {
         pub(super) async fn take(&self) -> Result<String, Problem> {
