@@ -1,9 +1,15 @@
 //! The service's own pages below `/debug`. The chassis asks for the admin token.
 
 use axum::{Router, extract::State, routing::get};
-use chassis::{Problem, extract::Json};
+use chassis::{Problem, extract::Json, ops::Page};
 use coordination::{Inspector, inspect::Report};
 use serde_json::json;
+
+/// What they show.
+pub(crate) const PAGES: &[Page] = &[Page {
+    path: "/debug/redis",
+    shows: "Redis' own figures and its slow commands",
+}];
 
 /// The pages.
 pub(crate) fn routes(inspector: Option<Inspector>) -> Router {

@@ -93,6 +93,7 @@ impl Service for McpServer {
         Ok(App {
             http: stack(host, door, tenants),
             admin: debug::routes(shared.inspector),
+            pages: debug::PAGES,
             ..App::default()
         })
     }

@@ -91,8 +91,8 @@ impl chassis::Service for RestApi {
             http: chassis::http::stack_with(routes, authenticate, &host.common, imports),
             grpc: Some(grpc::routes(api, host)),
             admin,
+            pages: debug::PAGES,
             last: Some(Box::pin(async move { store.close().await })),
-            ..App::default()
         })
     }
 }
