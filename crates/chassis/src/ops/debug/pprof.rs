@@ -55,20 +55,20 @@ struct Profiles {
 }
 
 /// Counts a profile whatever becomes of it: a client that hangs up ends the handler.
-struct Outcome {
+pub(super) struct Outcome {
     kind: &'static str,
     outcome: &'static str,
 }
 
 impl Outcome {
-    fn of(kind: &'static str) -> Self {
+    pub(super) fn of(kind: &'static str) -> Self {
         Self {
             kind,
             outcome: "cancelled",
         }
     }
 
-    fn note<T>(mut self, result: Result<T, Problem>) -> Result<T, Problem> {
+    pub(super) fn note<T>(mut self, result: Result<T, Problem>) -> Result<T, Problem> {
         self.outcome = match &result {
             Ok(_) => "ok",
             Err(problem) if problem.code() == "profile_running" => "busy",

@@ -1,5 +1,6 @@
 //! The live tasks of the runtime.
 
+use super::pprof::Outcome;
 use crate::{Host, Problem, extract::Query};
 use axum::{
     Router,
@@ -59,6 +60,11 @@ enum Dump {
 }
 
 async fn show(State(dumps): State<dump::Dumps>, Query(asked): Query<Asked>) -> Result<Response, Problem> {
+    let outcome = Outcome::of("tasks");
+    outcome.note(answer(&dumps, &asked).await)
+}
+
+async fn answer(dumps: &dump::Dumps, asked: &Asked) -> Result<Response, Problem> {
     if matches!(asked.dump, Dump::Yes) {
         return Ok(text(dumps.take().await?));
     }
