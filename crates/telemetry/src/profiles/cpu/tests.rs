@@ -1,16 +1,14 @@
 use super::*;
 use crate::profiles::message;
-use std::{
-    hint::black_box,
-    sync::atomic::{AtomicBool, Ordering},
-};
+use std::hint::black_box;
 
-/// What the profile is to find.
+/// What the profile is to find: it uses half a second of CPU time, however many tests run beside it.
 #[inline(never)]
-fn burn(until: &AtomicBool) -> u64 {
+fn burn() -> u64 {
     let mut value = 1_u64;
-    while !until.load(Ordering::Relaxed) {
-        for _ in 0..1000 {
+    let thread_time = || ClockId::CLOCK_THREAD_CPUTIME_ID.now().expect("a clock");
+    while Duration::from(thread_time()) < Duration::from_millis(500) {
+        for _ in 0..100_000 {
             value = black_box(value.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1));
         }
     }
@@ -34,16 +32,9 @@ fn a_profile_names_what_ran_and_there_is_one_at_a_time() {
     };
     assert!(remaining > Duration::from_secs(1) && running_until().is_some());
 
-    let done = AtomicBool::new(false);
-    let cpu = cpu_time();
-    thread::scope(|scope| {
-        thread::Builder::new()
-            .name("burner".to_owned())
-            .spawn_scoped(scope, || burn(&done))
-            .expect("a thread");
-        wait_until(|| cpu_time() - cpu > Duration::from_millis(500));
-        done.store(true, Ordering::Relaxed);
-    });
+    let burner = thread::Builder::new().name("burner".to_owned());
+    let burner = burner.spawn(burn).expect("a thread");
+    burner.join().expect("no panic");
     let samples = recording.finish().expect("no panic");
     assert_eq!(samples.lost(), 0);
     let used = samples.cpu.as_nanos() as f64;
@@ -57,8 +48,8 @@ fn a_profile_names_what_ran_and_there_is_one_at_a_time() {
     assert!((used - named).abs() < used / 100.0, "{used} {named}");
 
     let message = samples.profile().message();
-    let (leaf, thread) = hottest(&message);
-    assert!(leaf.contains("burn") && thread == "burner", "{leaf} {thread}");
+    let hottest = hottest(&message, "burner").expect("samples of the thread");
+    assert!(hottest.contains("burn"), "{hottest}");
     let picture = String::from_utf8(samples.flamegraph("CPU").expect("a picture")).expect("text");
     assert!(picture.starts_with("<?xml") && picture.contains("burner"));
 
@@ -68,19 +59,20 @@ fn a_profile_names_what_ran_and_there_is_one_at_a_time() {
     wait_until(|| running_until().is_none());
 }
 
-/// The function that most samples end in or were inlined into, of this test, and its thread.
-fn hottest(message: &message::Profile) -> (String, String) {
-    let string = |index: i64| message.string_table[index as usize].clone();
-    let most = message
+/// The functions of the stack that `thread` was most often seen at.
+fn hottest(message: &message::Profile, thread: &str) -> Option<String> {
+    let string = |index: i64| message.string_table[index as usize].as_str();
+    let own = message
         .sample
         .iter()
-        .max_by_key(|sample| sample.value[0])
-        .expect("samples");
-    let names: Vec<_> = most
-        .location_id
-        .iter()
-        .map(|id| message.location[*id as usize - 1].line[0].function_id)
-        .map(|id| string(message.function[id as usize - 1].name))
-        .collect();
-    (names.join(" "), string(most.label[0].str))
+        .filter(|sample| string(sample.label[0].str) == thread);
+    let most = own.max_by_key(|sample| sample.value[0])?;
+    let function = |id: &u64| message.location[*id as usize - 1].line[0].function_id as usize;
+    let functions = most.location_id.iter().map(function);
+    Some(
+        functions
+            .map(|id| string(message.function[id - 1].name))
+            .collect::<Vec<_>>()
+            .join(" "),
+    )
 }
