@@ -6,6 +6,7 @@
 mod alerts;
 mod ask;
 mod clock;
+mod mcp;
 mod metrics;
 mod places;
 mod probe;

@@ -11,11 +11,12 @@ use super::{
 use serde_json::Value;
 use std::time::Duration;
 
-/// Prometheus tells anew of what fires each minute, so an Alertmanager that was not there at first hears of it then.
+/// Prometheus evaluates the Watchdog a while after its start, and tells anew of what fires each minute: an Alertmanager
+/// that was not there at first hears of it then.
 const HEARD: Duration = Duration::from_secs(75);
 const NOT_FIRED: &str = "docs/runbooks/troubleshooting/AlertDidNotFire.md";
 /// Where nobody is told on purpose.
-const AT_HOME: [&str; 4] = ["development", "local", "test", ""];
+const AT_HOME: [&str; 3] = ["development", "local", "test"];
 const FAILING: &str = "sum by (integration) (increase(alertmanager_notifications_failed_total[2m])) > 0";
 
 /// Looks at it; `prometheus` may be asked, too.
@@ -44,8 +45,10 @@ pub(super) fn check(doctor: &Doctor<'_>, report: &mut Report, shipped: &Shipped,
     };
     report.ok("Alertmanager", "it answers");
     let alerts = alerts(doctor, prometheus);
-    let is_home = alerts.as_ref().is_ok_and(|alerts| is_home(alerts));
-    match config(&status) {
+    let environment = environment(alerts.as_deref().unwrap_or_default());
+    let environment = environment.or_else(|| prometheus.then(|| configured_environment(doctor)).flatten());
+    let is_home = environment.is_some_and(|name| AT_HOME.contains(&name.as_str()));
+    match yaml(&status["config"]["original"]) {
         Some(config) => {
             report.add("route of critical", critical_route(&config, is_home));
             report.add("dead man's switch", dead_man_route(&config, is_home));
@@ -74,19 +77,15 @@ fn broken(failed: &Failed) -> Problem {
     )
 }
 
-/// What Alertmanager runs with; secrets are masked in it.
-fn config(status: &Value) -> Option<Value> {
-    let yaml: yaml_serde::Value = yaml_serde::from_str(status["config"]["original"].as_str()?).ok()?;
+/// A configuration as it is shown; secrets are masked in it.
+fn yaml(text: &Value) -> Option<Value> {
+    let yaml: yaml_serde::Value = yaml_serde::from_str(text.as_str()?).ok()?;
     serde_json::to_value(yaml).ok()
 }
 
-/// What it holds; where Prometheus fires the Watchdog, it is waited for.
+/// What it holds; while Prometheus is there, the Watchdog is waited for.
 fn alerts(doctor: &Doctor<'_>, prometheus: bool) -> Result<Vec<Value>, Failed> {
-    let limit = if prometheus && fires(doctor).unwrap_or(false) {
-        HEARD
-    } else {
-        Duration::ZERO
-    };
+    let limit = if prometheus { HEARD } else { Duration::ZERO };
     let ask = Ask::of(&doctor.places.of(Part::Alertmanager).url, "/api/v2/alerts");
     let heard = wait(limit, || {
         let alerts = doctor
@@ -115,10 +114,17 @@ fn find(alerts: &[Value]) -> Option<&Value> {
         .find(|alert| alert["labels"]["alertname"] == "Watchdog")
 }
 
-/// Whether this is an installation that nobody is woken for.
-fn is_home(alerts: &[Value]) -> bool {
-    let environment = find(alerts).map(|alert| text(&alert["labels"]["environment"]));
-    environment.is_some_and(|name| AT_HOME.contains(&name.as_str()))
+/// Where this runs, as the Watchdog's labels say.
+fn environment(alerts: &[Value]) -> Option<String> {
+    Some(text(&find(alerts)?["labels"]["environment"]))
+}
+
+/// The same, as Prometheus is configured.
+fn configured_environment(doctor: &Doctor<'_>) -> Option<String> {
+    let url = &doctor.places.of(Part::Prometheus).url;
+    let answer = doctor.client.json(&Ask::of(url, "/api/v1/status/config")).ok()?;
+    let config = yaml(&answer["data"]["yaml"])?;
+    Some(text(&config["global"]["external_labels"]["environment"]))
 }
 
 /// A way that leads to nobody: wrong in production, as it is meant on a desk.
@@ -348,9 +354,9 @@ mod tests {
             assert!(matches!(judge(&empty, false), Found::Failed(_)));
             assert!(matches!(judge(&empty, true), Found::Warning(_)));
         }
-        let told =
-            |environment: &str| json!({ "labels": { "alertname": "Watchdog", "environment": environment } });
-        assert!(is_home(&[told("development")]) && !is_home(&[told("production")]) && !is_home(&[]));
+        let held = json!({ "labels": { "alertname": "Watchdog", "environment": "local" } });
+        assert_eq!(environment(&[held]).as_deref(), Some("local"));
+        assert_eq!(environment(&[]), None);
     }
 
     #[test]

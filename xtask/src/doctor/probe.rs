@@ -3,9 +3,10 @@
 use super::{
     Doctor,
     ask::{Answer, Ask, Failed, wait},
+    mcp::rpc,
     places::{Part, Place},
     report::{Found, Problem, Report},
-    services::{self, Services, rpc},
+    services::{self, Services},
 };
 use serde_json::{Value, json};
 use std::{
@@ -16,11 +17,14 @@ use std::{
 
 /// Longer than a batch of spans or lines waits in a service, in the Collector and in Loki together.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// A record is made when the answer is out: just after it was read here.
+const KEPT: Duration = Duration::from_secs(2);
 /// How far from now is looked, before and after: clocks may differ.
 const AROUND: Duration = Duration::from_secs(3600);
 
 /// The request that was made.
 pub(super) struct Probe {
+    id: String,
     trace_id: String,
     /// When it began and was over, by this host's clock.
     pub(super) sent: SystemTime,
@@ -36,12 +40,13 @@ pub(super) fn check(doctor: &Doctor<'_>, report: &mut Report, services: &Service
     let mut probe = match send(doctor, report, services) {
         Ok(probe) => probe,
         Err(reason) => {
-            for check in ["trace", "log line"] {
+            for check in ["kept", "trace", "log line"] {
                 report.skip(check, reason);
             }
             return None;
         }
     };
+    report.add("kept", kept(doctor, &probe));
     probe.spans = trace(doctor, report, services, &probe).unwrap_or_default();
     log_line(doctor, report, &probe);
     Some(probe)
@@ -85,12 +90,47 @@ fn send(doctor: &Doctor<'_>, report: &mut Report, services: &Services) -> Result
         format!("{way}: {}, request {id}, trace {trace_id}", answer.status),
     );
     Ok(Probe {
+        id,
         trace_id,
         sent: answer.sent,
         answered: answer.came,
         spans: BTreeMap::new(),
         through,
     })
+}
+
+/// Whether the service that it entered keeps a record of it, as of each debugged request.
+fn kept(doctor: &Doctor<'_>, probe: &Probe) -> Found {
+    let Some(token) = &doctor.places.admin_token else {
+        return Found::NotChecked("no admin token (ADMIN_TOKEN)".to_owned());
+    };
+    let entered = Part::SERVICES
+        .into_iter()
+        .find(|part| part.name() == probe.through[0]);
+    let url = &doctor.places.of(entered.unwrap_or(Part::RestApi)).url;
+    let ask = Ask::of(url, "/debug/traces")
+        .query("format", "json")
+        .bearer(token);
+    let found = wait(KEPT, || -> Result<String, Option<Failed>> {
+        let body = doctor.client.json(&ask).map_err(Some)?;
+        recorded(&body, &probe.id).ok_or(None)
+    });
+    match found {
+        Ok(told) => Found::Ok(format!("{url}/debug/traces has it: {told}")),
+        Err(Some(failed)) => Found::NotChecked(format!("{} answers {}", failed.asked, failed.came)),
+        Err(None) => Found::Note(format!(
+            "{url}/debug/traces does not have it: the key lacks the scope `debug`, or too many requests are debugged"
+        )),
+    }
+}
+
+/// What the record of a request says.
+fn recorded(body: &Value, id: &str) -> Option<String> {
+    let mut all = body["requests"].as_array()?.iter();
+    let record = all.find(|record| record["request_id"] == id)?;
+    let took = record["duration_ms"].as_f64().unwrap_or_default();
+    let tenant = record["tenant"].as_str().unwrap_or("unknown");
+    Some(format!("{took:.1} ms, tenant {tenant}"))
 }
 
 /// With what makes it easy to find; debugged where the key may ask for that.
@@ -392,6 +432,13 @@ mod tests {
             judged(&json!({ "data": { "result": [] } })),
             Err("no line".to_owned())
         );
+    }
+
+    #[test]
+    fn the_record_is_found_by_the_request_s_id() {
+        let body = json!({ "requests": [{ "request_id": "a", "duration_ms": 2.04, "tenant": "acme" }] });
+        assert_eq!(recorded(&body, "a").as_deref(), Some("2.0 ms, tenant acme"));
+        assert_eq!(recorded(&body, "b"), None);
     }
 
     #[test]

@@ -185,7 +185,7 @@ impl Report {
             (Verdict::NotChecked, "not checked"),
             (Verdict::Ok, "ok"),
         ];
-        let counts = counts.map(|(verdict, word)| format!("{} {word}", self.count(verdict)));
+        let counts = counts.map(|(verdict, word)| format!("{word} {}", self.count(verdict)));
         let sum = if self.is_well() {
             "Nothing is wrong"
         } else {
