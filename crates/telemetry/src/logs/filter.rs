@@ -106,17 +106,22 @@ fn parse(text: &str, base: LevelFilter) -> Result<(String, Targets), InvalidDire
 #[derive(Debug)]
 pub(super) struct Events(pub(super) Arc<Directives>);
 
+/// Also the question whether there would be an event: sqlx asks before it logs.
+fn may_be_event(metadata: &Metadata<'_>) -> bool {
+    !metadata.is_span()
+}
+
 fn may_be_debugged(metadata: &Metadata<'_>) -> bool {
     *metadata.level() <= Level::DEBUG && is_own(metadata.target())
 }
 
 impl<S: Subscriber> Filter<S> for Events {
     fn enabled(&self, metadata: &Metadata<'_>, _: &Context<'_, S>) -> bool {
-        metadata.is_event() && (self.0.enables(metadata) || (may_be_debugged(metadata) && debug::this()))
+        may_be_event(metadata) && (self.0.enables(metadata) || (may_be_debugged(metadata) && debug::this()))
     }
 
     fn callsite_enabled(&self, metadata: &'static Metadata<'static>) -> Interest {
-        if !metadata.is_event() {
+        if !may_be_event(metadata) {
             Interest::never()
         } else if self.0.enables(metadata) {
             Interest::always()
