@@ -70,6 +70,13 @@ async fn a_slow_statement_leads_to_its_trace() -> Outcome {
         })
         .await?;
 
+        let line = stack
+            .wait_log(REST_API, |line| {
+                text(line, "message") == "slow statement" && line["trace_id"] == json!(trace)
+            })
+            .await?;
+        assert_eq!(line["operation"], slow["operation"], "{line}");
+
         let queries = array(&page, "queries");
         if counted {
             let from = if backend == Backend::Sqlite {
@@ -193,7 +200,11 @@ async fn postgresqls_log_names_the_trace_of_a_sampled_request_and_no_other() -> 
     let line = stack
         .wait_log(REST_API, |line| line.to_string().contains(&comment))
         .await?;
-    assert!(line.to_string().contains("duration: "), "{line}");
+    let message = text(&line, "message");
+    assert!(
+        message.starts_with("duration: ") && message.lines().count() == 1,
+        "{line}"
+    );
     let lines = stack.logs(REST_API);
     let logged = |text: &str| lines.iter().any(|line| text_of(line).contains(text));
     assert!(

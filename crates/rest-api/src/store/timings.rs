@@ -1,5 +1,5 @@
 //! What the statements of this process take, as it waits for them: with the wait for a connection and the way to the
-//! server and back, which the database's own statistics do not see.
+//! server and back, which the database's own statistics do not see. Slow ones are logged.
 //!
 //! Statements are constants of the program, so there are as many entries as it has statements, and one is found by
 //! where its text lies.
@@ -97,6 +97,8 @@ impl Timings {
             sampled: telemetry::context::is_sampled(),
             request_id: telemetry::context::current_request_id().map(|id| id.as_str().to_owned()),
         };
+        let (duration_ms, query) = (slow.duration_ms, &slow.query);
+        tracing::warn!(operation, duration_ms, failed, query, "slow statement");
         let mut remembered = self.slow.lock();
         remembered.truncate(REMEMBERED - 1);
         remembered.push_front(slow);

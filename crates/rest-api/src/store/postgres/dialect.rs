@@ -100,7 +100,8 @@ pub(crate) fn connect(settings: &DatabaseSettings) -> Result<SqlStore> {
     let options = PgConnectOptions::from_str(settings.url.expose_secret())?
         .application_name(APPLICATION)
         .log_statements(LevelFilter::Trace)
-        .log_slow_statements(LevelFilter::Warn, settings.slow_statement);
+        // They are logged where they are timed.
+        .log_slow_statements(LevelFilter::Off, settings.slow_statement);
     let options = match &settings.password {
         Some(password) => options.password(password.expose_secret()),
         None => options,

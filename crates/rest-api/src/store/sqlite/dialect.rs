@@ -94,7 +94,8 @@ pub(crate) async fn connect(settings: &DatabaseSettings) -> Result<SqlStore> {
         .pragma("temp_store", "memory")
         .optimize_on_close(true, None)
         .log_statements(LevelFilter::Trace)
-        .log_slow_statements(LevelFilter::Warn, settings.slow_statement);
+        // They are logged where they are timed: on SQLite the driver does not know whose they are.
+        .log_slow_statements(LevelFilter::Off, settings.slow_statement);
     let in_memory = url.contains(":memory:") || url.contains("mode=memory");
     if let Some(directory) = options.get_filename().parent().filter(|_| !in_memory) {
         std::fs::create_dir_all(directory).map_err(sqlx::Error::Io)?;
