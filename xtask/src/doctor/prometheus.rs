@@ -192,7 +192,7 @@ fn targets(doctor: &Doctor<'_>, report: &mut Report) -> Vec<&'static str> {
     up
 }
 
-fn jobs<'a>(data: &'a Value, wanted: impl Fn(&str) -> bool) -> Vec<&'a Value> {
+fn jobs(data: &Value, wanted: impl Fn(&str) -> bool) -> Vec<&Value> {
     let targets = items(&data["activeTargets"]);
     targets
         .filter(|target| wanted(target["labels"]["job"].as_str().unwrap_or_default()))
