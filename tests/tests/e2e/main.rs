@@ -12,10 +12,10 @@
 mod conformance;
 mod contexts_mcp;
 mod contexts_rest;
-mod detective;
 mod debug_database;
 mod debug_request;
 mod debug_tasks;
+mod detective;
 mod executions;
 mod failures;
 mod import;

@@ -38,7 +38,12 @@ impl Said {
 
     /// That this check failed and named a remedy, and that nothing else did but what follows from it.
     fn failed(&self, check: &str, remedy: &str, others: &[&str]) -> anyhow::Result<()> {
-        ensure!(self.code == Some(1), "exit code {:?}: {:#}", self.code, self.report);
+        ensure!(
+            self.code == Some(1),
+            "exit code {:?}: {:#}",
+            self.code,
+            self.report
+        );
         let finding = self.of(check)?;
         let told = finding["remedy"].as_str().unwrap_or_default();
         ensure!(
@@ -46,8 +51,14 @@ impl Said {
             "expected {check} to have failed with {remedy}: {finding:#}"
         );
         let failed = self.ended("failed");
-        let unexpected = failed.iter().find(|name| **name != check && !others.contains(name));
-        ensure!(unexpected.is_none(), "failed, too: {unexpected:?}: {:#}", self.report);
+        let unexpected = failed
+            .iter()
+            .find(|name| **name != check && !others.contains(name));
+        ensure!(
+            unexpected.is_none(),
+            "failed, too: {unexpected:?}: {:#}",
+            self.report
+        );
         println!("   told     {check}: {} ({})", finding["means"], finding["came"]);
         Ok(())
     }
