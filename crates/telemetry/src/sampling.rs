@@ -9,6 +9,7 @@ use opentelemetry_sdk::trace::{
     IdGenerator, RandomIdGenerator, Sampler as Builtin, SamplingDecision, SamplingResult, ShouldSample,
 };
 use std::{
+    hash::{BuildHasher, RandomState},
     sync::atomic::{AtomicU64, Ordering},
     time::Instant,
 };
@@ -112,6 +113,31 @@ impl Budget {
     }
 }
 
+/// A budget that many draw on, each of them no more than a share: one who asks without end leaves the others theirs.
+#[derive(Debug)]
+pub(crate) struct Shares {
+    all: Budget,
+    /// Whoever asks has one of these, found by a hash of the name: so many are enough that two seldom share one.
+    each: [Budget; 64],
+    hasher: RandomState,
+}
+
+impl Shares {
+    pub(crate) fn new(per_second: u32, each: u32) -> Self {
+        Self {
+            all: Budget::new(per_second),
+            each: std::array::from_fn(|_| Budget::new(each)),
+            hasher: RandomState::new(),
+        }
+    }
+
+    /// Takes one for `who`, if there is one left.
+    pub(crate) fn take(&self, who: &str) -> bool {
+        let place = self.hasher.hash_one(who) % self.each.len() as u64;
+        self.each[place as usize].take() && self.all.take()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,5 +190,17 @@ mod tests {
         assert!(left <= 2);
         std::thread::sleep(std::time::Duration::from_millis(1050));
         assert!(budget.take());
+    }
+
+    #[test]
+    fn who_asks_without_end_leaves_the_others_theirs() {
+        let shares = Shares::new(20, 5);
+        let granted = (0..1000).filter(|_| shares.take("greedy")).count();
+        // Ten, when a second began in between.
+        assert!((5..=10).contains(&granted), "{granted}");
+        // Some of these names may fall on the greedy one's share, never all.
+        assert!((0..10).any(|other| shares.take(&format!("other-{other}"))));
+        let all = (0..1000).filter(|who| shares.take(&who.to_string())).count();
+        assert!(all <= 40, "together no more than there is: {all}");
     }
 }

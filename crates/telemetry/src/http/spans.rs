@@ -8,7 +8,7 @@ use super::{
 use crate::{
     context::{Context, Sampling},
     metrics::own::DEBUG_REQUESTS,
-    sampling::Budget,
+    sampling::{Budget, Shares},
     span::{self, Open},
 };
 use axum::{
@@ -33,8 +33,9 @@ use tower::{Layer, Service};
 
 /// How many requests a second may be sampled because their callers say so. Beyond it, the head ratio decides.
 const CLIENT_SAMPLED_PER_SECOND: u32 = 50;
-/// How many requests a second may be debugged.
-const DEBUGGED_PER_SECOND: u32 = 5;
+/// How many requests a second may be debugged: of one tenant, and of all together.
+const DEBUGGED_PER_TENANT: u32 = 5;
+const DEBUGGED_PER_SECOND: u32 = 20;
 /// How much of a `User-Agent` is kept, in bytes.
 const USER_AGENT_MAX: usize = 256;
 
@@ -48,7 +49,7 @@ pub struct SpanLayer {
 #[derive(Debug)]
 struct Budgets {
     sampled: Budget,
-    debugged: Budget,
+    debugged: Shares,
 }
 
 impl Default for SpanLayer {
@@ -63,7 +64,7 @@ impl SpanLayer {
     pub fn new() -> Self {
         let (sampled, debugged) = (
             Budget::new(CLIENT_SAMPLED_PER_SECOND),
-            Budget::new(DEBUGGED_PER_SECOND),
+            Shares::new(DEBUGGED_PER_SECOND, DEBUGGED_PER_TENANT),
         );
         Self {
             budgets: Arc::new(Budgets { sampled, debugged }),
@@ -175,7 +176,7 @@ impl<S> Spans<S> {
         if !flagged || self.budgets.sampled.take() {
             request.set_sampling(Sampling::Caller);
         }
-        if arrival.wants_debug && caller.may_debug && self.budgets.debugged.take() {
+        if arrival.wants_debug && caller.may_debug && self.budgets.debugged.take(&caller.tenant) {
             request.set_debug();
             DEBUG_REQUESTS.inc(["granted"]);
         }
