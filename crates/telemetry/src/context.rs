@@ -3,7 +3,7 @@
 //! All of it travels in the OpenTelemetry [`Context`], which the layers attach while the request's future is polled.
 //! Spawned tasks don't inherit it: wrap them with [`crate::span::in_context`].
 
-use crate::{logs::debug::Live, recent::Work};
+use crate::{logs::debug::Live, metrics::own::DEBUG_REQUESTS, recent::Work};
 use opentelemetry::trace::{SpanContext, TraceContextExt, TraceFlags, TraceId, TraceState};
 use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator};
 use parking_lot::Mutex;
@@ -87,6 +87,8 @@ struct Inner {
     key_id: OnceLock<Arc<str>>,
     sampling: AtomicU8,
     debug: OnceLock<Live>,
+    /// Whoever sent it may not have it debugged, it turned out.
+    debug_withdrawn: AtomicBool,
     /// It lasts as long as its caller likes: never slow.
     waits: AtomicBool,
     /// Something inside of it, that says more, is recorded in its place.
@@ -109,6 +111,7 @@ impl Request {
             key_id: OnceLock::new(),
             sampling: AtomicU8::new(sampling as u8),
             debug: OnceLock::new(),
+            debug_withdrawn: AtomicBool::new(false),
             waits: AtomicBool::new(false),
             claimed: AtomicBool::new(false),
             work: Mutex::default(),
@@ -187,7 +190,11 @@ impl Request {
     }
 
     pub(crate) fn is_debug(&self) -> bool {
-        self.0.debug.get().is_some()
+        self.0.debug.get().is_some() && !self.0.debug_withdrawn.load(Ordering::Relaxed)
+    }
+
+    fn withdraw_debug(&self) {
+        self.0.debug_withdrawn.store(true, Ordering::Relaxed);
     }
 
     /// Does `f` with the request of the current context, if there is one.
@@ -258,6 +265,19 @@ pub fn set_tenant(tenant: &str) {
 /// Says which key the request in hand was made with (its id, never the key), as [`set_tenant`] does of the tenant.
 pub fn set_key_id(key_id: &str) {
     Request::with_current(|request| request.set_key_id(Arc::from(key_id)));
+}
+
+/// Says that whoever sent the request in hand may not have it debugged. A service that is called by another believes the
+/// caller's wish at first, and looks again once it has verified the credential: a stranger could have got to its port.
+pub fn withdraw_debug() {
+    let withdrawn = Request::with_current(|request| {
+        let debugged = request.is_debug();
+        request.withdraw_debug();
+        debugged
+    });
+    if withdrawn == Some(true) {
+        DEBUG_REQUESTS.inc(["forbidden"]);
+    }
 }
 
 /// A context with ids and without a span: what an unsampled request runs in, so that its log lines and what it calls

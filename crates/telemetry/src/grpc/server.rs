@@ -4,7 +4,7 @@ use super::{
     body::Metered,
     call::{Call, Series, Side},
 };
-use crate::{propagate, span, tasks};
+use crate::{metrics::own::DEBUG_REQUESTS, propagate, sampling::Budget, span, tasks};
 use opentelemetry::{KeyValue, context::FutureExt};
 use std::{
     pin::Pin,
@@ -15,11 +15,16 @@ use std::{
 use tonic::Code;
 use tower::{Layer, Service};
 
+/// How many calls a second are debugged because their callers say so. Services pass on what they have admitted, which is
+/// less; a stranger who gets to the port needs no credential to say it.
+const DEBUGGED_PER_SECOND: u32 = 50;
+
 /// Takes the caller's context from the metadata, believing all of it (only our own services reach this port), and
 /// measures and traces each call. For `tonic::transport::Server::builder().layer(..)`, outermost.
 #[derive(Clone, Debug)]
 pub struct ServerLayer {
     series: Arc<Series>,
+    debugged: Arc<Budget>,
 }
 
 impl ServerLayer {
@@ -29,6 +34,7 @@ impl ServerLayer {
     pub fn new() -> Self {
         Self {
             series: Series::new(Side::Server),
+            debugged: Arc::new(Budget::new(DEBUGGED_PER_SECOND)),
         }
     }
 }
@@ -40,6 +46,7 @@ impl<S> Layer<S> for ServerLayer {
         Server {
             inner,
             series: self.series.clone(),
+            debugged: self.debugged.clone(),
         }
     }
 }
@@ -49,6 +56,7 @@ impl<S> Layer<S> for ServerLayer {
 pub struct Server<S> {
     inner: S,
     series: Arc<Series>,
+    debugged: Arc<Budget>,
 }
 
 impl<S, B, R> Service<http::Request<B>> for Server<S>
@@ -64,7 +72,11 @@ where
         self.inner.poll_ready(task)
     }
 
-    fn call(&mut self, request: http::Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: http::Request<B>) -> Self::Future {
+        if propagate::asks_for_debug(request.headers()) && !self.debugged.take() {
+            request.headers_mut().remove(propagate::DEBUG);
+            DEBUG_REQUESTS.inc(["limited"]);
+        }
         let method = request.uri().path().trim_start_matches('/').to_owned();
         let parent = propagate::extract(request.headers());
         let open = span::server(&parent, SystemTime::now(), method.clone(), || {

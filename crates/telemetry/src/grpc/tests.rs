@@ -9,6 +9,7 @@ use std::{
     future::poll_fn,
     net::SocketAddr,
     pin::Pin,
+    sync::atomic::{AtomicUsize, Ordering},
     task::{Context, Poll},
 };
 use tonic::{body::Body, server::NamedService, transport::Channel};
@@ -178,6 +179,34 @@ fn sampled_origin(trace_id: &str) -> crate::context::Context {
     );
     headers.insert("x-request-id", "req-7".parse().unwrap());
     crate::propagate::extract(&headers)
+}
+
+#[test]
+fn who_asks_for_debug_without_end_is_answered_and_gets_it_seldom() {
+    const ASKED: usize = 500;
+    let debugged = AtomicUsize::new(0);
+    let ((), text) = in_runtime(async {
+        let answer = tower::service_fn(|_: http::Request<Body>| {
+            let debug = crate::context::Request::with_current(crate::context::Request::is_debug);
+            debugged.fetch_add(usize::from(debug == Some(true)), Ordering::Relaxed);
+            crate::context::withdraw_debug();
+            let debug = crate::context::Request::with_current(crate::context::Request::is_debug);
+            assert_eq!(debug, Some(false), "withdrawn");
+            std::future::ready(Ok::<_, Infallible>(http::Response::new(Body::empty())))
+        });
+        let mut server = ServerLayer::new().layer(answer);
+        for _ in 0..ASKED {
+            let request = http::Request::post("/test.Echo/Say").header("x-debug-trace", "true");
+            server.call(request.body(Body::empty()).unwrap()).await.unwrap();
+        }
+    });
+    let debugged = debugged.into_inner();
+    // Some seconds may pass meanwhile, and bring new ones.
+    assert!((50..ASKED).contains(&debugged), "{debugged}");
+    for (outcome, count) in [("forbidden", debugged), ("limited", ASKED - debugged)] {
+        let line = format!(r#"debug_requests_total{{service="test",outcome="{outcome}"}} {count}"#);
+        assert!(text.contains(&line), "{line}\n{text}");
+    }
 }
 
 #[test]

@@ -35,7 +35,8 @@ crate::metrics! {
     pub static DB_QUERY_ERRORS: Counter["operation"] = "db_query_errors_total";
 
     /// Requests that asked to be debugged (`X-Debug-Trace`), counted by the service that the caller entered: granted,
-    /// forbidden (the key lacks the scope `debug`, or there is no good key), or limited (too many at once).
+    /// forbidden (the key lacks the scope `debug`, or there is no good key), or limited (too many at once). gRPC counts
+    /// what it refuses to pass on as well.
     pub static DEBUG_REQUESTS: Counter["outcome"] = "debug_requests_total",
         known: &[&["granted", "forbidden", "limited"]];
     /// Requests kept at `/debug/traces`, by reason. One that was slow and failed counts as both.
