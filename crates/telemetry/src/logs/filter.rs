@@ -15,6 +15,14 @@ use tracing_subscriber::{
 const QUIET: &str = "h2=warn,hyper=warn,hyper_util=warn,opentelemetry=warn,opentelemetry_otlp=warn,\
     opentelemetry_sdk=warn,reqwest=warn,rmcp=error,rustls=warn,sqlx=warn,tonic=warn,tower=warn";
 
+/// From DEBUG on rmcp logs whole messages: arguments of tools, results, prompts. Those are the tenants', and no directive
+/// has them logged.
+const CONTENTS: (&str, Level) = ("rmcp", Level::DEBUG);
+
+fn tells_contents(metadata: &Metadata<'_>) -> bool {
+    root(metadata.target()) == CONTENTS.0 && *metadata.level() >= CONTENTS.1
+}
+
 /// Our own crates, and the access log. Only these make spans, and only these log more for a debugged request.
 const OWN: [&str; 9] = [
     "access",
@@ -29,8 +37,12 @@ const OWN: [&str; 9] = [
 ];
 
 fn is_own(target: &str) -> bool {
-    let root = target.split_once("::").map_or(target, |(root, _)| root);
-    OWN.contains(&root)
+    OWN.contains(&root(target))
+}
+
+/// The crate that a target is in.
+fn root(target: &str) -> &str {
+    target.split_once("::").map_or(target, |(root, _)| root)
 }
 
 /// Neither a level nor `target=level`.
@@ -63,7 +75,7 @@ impl Directives {
     }
 
     fn enables(&self, metadata: &Metadata<'_>) -> bool {
-        self.0.read().1.would_enable(metadata.target(), metadata.level())
+        !tells_contents(metadata) && self.0.read().1.would_enable(metadata.target(), metadata.level())
     }
 
     fn most_verbose(&self) -> LevelFilter {

@@ -141,6 +141,18 @@ fn a_value_that_logs_while_it_is_printed_does_no_harm() {
 }
 
 #[test]
+fn what_tells_tenants_contents_is_logged_by_no_directive() {
+    let lines = as_json("trace,rmcp=trace", || {
+        tracing::debug!(target: "rmcp::service", request = "tools/call with arguments", "received request");
+        tracing::trace!(target: "rmcp", "new event");
+        tracing::info!(target: "rmcp::service", "said");
+        tracing::trace!(target: "rmcp_like", "said");
+    });
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(lines.iter().all(|line| line["message"] == "said"), "{lines:?}");
+}
+
+#[test]
 fn only_the_debugged_request_logs_more_and_only_from_our_own_code() {
     let (debugged, debugged_cx) = request();
     let (_, other_cx) = request();
