@@ -11,7 +11,7 @@ use nix::{errno::Errno, time::ClockId};
 use parking_lot::Mutex;
 use sampler::Armed;
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     fs,
     sync::mpsc::{self, RecvTimeoutError},
     thread::{self, JoinHandle},
@@ -20,6 +20,9 @@ use std::{
 
 /// How often the handler's notes are collected: before their room is full, while a thread that ended has a name.
 const COLLECT_EVERY: Duration = Duration::from_millis(100);
+
+/// How many different stacks a profile holds: tens of megabytes at most, and of a picture's lines not many times that.
+const MOST_STACKS: usize = 1 << 15;
 
 /// When the profile in hand is expected to end.
 static RUNNING: Mutex<Option<Instant>> = Mutex::new(None);
@@ -144,11 +147,20 @@ pub struct Samples {
 
 impl Samples {
     fn collect(&mut self, armed: &Armed) {
-        let Self { stacks, threads, .. } = self;
-        self.lost += armed.collect(|thread, addresses| {
-            threads.entry(thread).or_insert_with(|| thread_name(thread));
-            *stacks.entry((thread, addresses.to_vec())).or_default() += 1;
-        });
+        let lost = armed.collect(|thread, addresses| self.add(thread, addresses));
+        self.lost += lost;
+    }
+
+    fn add(&mut self, thread: usize, addresses: &[usize]) {
+        let known = self.stacks.len();
+        match self.stacks.entry((thread, addresses.to_vec())) {
+            Entry::Occupied(seen) => *seen.into_mut() += 1,
+            Entry::Vacant(new) if known < MOST_STACKS => {
+                new.insert(1);
+                self.threads.entry(thread).or_insert_with(|| thread_name(thread));
+            }
+            Entry::Vacant(_) => self.lost += 1,
+        }
     }
 
     /// How many samples there are.
@@ -204,10 +216,8 @@ impl Samples {
     }
 
     /// The profile as a picture for browsers. As much work as [`profile`](Self::profile).
-    ///
-    /// # Errors
-    /// When it cannot be drawn.
-    pub fn flamegraph(&self, title: &str) -> std::io::Result<Vec<u8>> {
+    #[must_use]
+    pub fn flamegraph(&self, title: &str) -> String {
         flamegraph::draw(title, self.named())
     }
 }

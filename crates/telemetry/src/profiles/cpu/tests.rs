@@ -50,8 +50,20 @@ fn a_profile_names_what_ran_and_there_is_one_at_a_time() {
     let message = samples.profile().message();
     let hottest = hottest(&message, "burner").expect("samples of the thread");
     assert!(hottest.contains("burn"), "{hottest}");
-    let picture = String::from_utf8(samples.flamegraph("CPU").expect("a picture")).expect("text");
+    let picture = samples.flamegraph("CPU");
     assert!(picture.starts_with("<?xml") && picture.contains("burner"));
+
+    // Full, it counts what it has no room for.
+    let mut samples = samples;
+    let count = samples.count();
+    for address in 0..2 * MOST_STACKS {
+        samples.add(1, &[address + 1]);
+    }
+    let (room, lost) = (MOST_STACKS - samples.stacks.len(), samples.lost());
+    assert_eq!(
+        (room, samples.count() - count + lost as u64),
+        (0, 2 * MOST_STACKS as u64)
+    );
 
     // Given up, it ends by itself.
     drop(samples);
