@@ -291,6 +291,19 @@ fn faults_are_planted_by_name_and_never_in_production() {
     let planted = [("DEVOPS_MCP__TEST_FAULTS", "leak, slow_query")];
     let common = load_from("", &planted).expect("good settings").common;
     assert_eq!(common.test_faults, [Fault::Leak, Fault::SlowQuery]);
+    for production in ["Production", "PROD", "prod-eu", "' production '", "eu_live"] {
+        let refused = refusal(&format!("environment: {production}"), &planted);
+        assert!(
+            refused.starts_with("setting test_faults"),
+            "{production}: {refused}"
+        );
+    }
+    for other in ["development", "pre_staging", "products"] {
+        assert!(
+            load_from(&format!("environment: {other}"), &planted).is_ok(),
+            "{other}"
+        );
+    }
     assert_eq!(
         refusal("environment: production", &planted),
         "setting test_faults (from DEVOPS_MCP__TEST_FAULTS): expected nothing where the environment is production: \

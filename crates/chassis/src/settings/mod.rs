@@ -158,7 +158,7 @@ impl Common {
                 "a word such as development or production",
             ));
         }
-        if !self.test_faults.is_empty() && self.environment == "production" {
+        if !self.test_faults.is_empty() && self.is_production() {
             return Err(Invalid::new(
                 "test_faults",
                 "nothing where the environment is production: these faults are for tests",
@@ -167,6 +167,19 @@ impl Common {
         self.monitoring
             .validate()
             .map_err(|invalid| Invalid::new(invalid.key, invalid.expected))
+    }
+}
+
+impl Common {
+    /// Whether this is production, however it is written: `Production`, `prod`, `prod-eu`.
+    fn is_production(&self) -> bool {
+        self.environment
+            .split(|c: char| !c.is_alphanumeric())
+            .any(|word| {
+                ["production", "prod", "prd", "live"]
+                    .iter()
+                    .any(|known| word.eq_ignore_ascii_case(known))
+            })
     }
 }
 
