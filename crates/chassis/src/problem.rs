@@ -160,7 +160,8 @@ impl IntoResponse for Problem {
         if let Some(id) = telemetry::context::current_trace_id() {
             body["trace_id"] = id.into();
         }
-        let mut response = Response::new(Body::from(body.to_string()));
+        // A terminal's prompt is to stand on a line of its own.
+        let mut response = Response::new(Body::from(format!("{body}\n")));
         *response.status_mut() = status;
         *response.headers_mut() = headers;
         response

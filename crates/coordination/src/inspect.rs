@@ -70,14 +70,14 @@ pub struct Report {
 }
 
 /// A command in Redis's slow log: of all its clients, these services or not.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SlowCommand {
     /// Redis's number for it.
     pub id: i64,
     /// When it ran.
     pub at: String,
-    /// How long it took, microseconds.
-    pub duration_microseconds: i64,
+    /// How long it took, milliseconds.
+    pub duration_ms: f64,
     /// The command's name.
     pub command: String,
     /// Its key, where it is one of this installation; the end of a cached value's is cut.
@@ -194,12 +194,12 @@ impl Inspector {
     }
 }
 
-fn shown((id, at, duration_microseconds, words, client, _name): Logged, prefix: &str) -> SlowCommand {
+fn shown((id, at, microseconds, words, client, _name): Logged, prefix: &str) -> SlowCommand {
     let command = words.first().map_or_else(String::new, |word| name(word));
     SlowCommand {
         id,
         at: rfc3339(UNIX_EPOCH + Duration::from_secs(at)),
-        duration_microseconds,
+        duration_ms: microseconds as f64 / 1e3,
         key: key(&command, &words, prefix),
         command,
         arguments: words.len().saturating_sub(1),

@@ -1,7 +1,10 @@
 //! The service's own pages below `/debug`. The chassis asks for the admin token.
 
 use axum::{Router, extract::State, routing::get};
-use chassis::{Problem, extract::Json, ops::Page};
+use chassis::{
+    Problem,
+    ops::{Page, Pretty},
+};
 use coordination::{Inspector, inspect::Report};
 use serde_json::json;
 
@@ -17,13 +20,13 @@ pub(crate) fn routes(inspector: Option<Inspector>) -> Router {
 }
 
 /// `GET /debug/redis`
-async fn redis(State(inspector): State<Option<Inspector>>) -> Result<Json<Report>, Problem> {
+async fn redis(State(inspector): State<Option<Inspector>>) -> Result<Pretty<Report>, Problem> {
     let Some(inspector) = inspector else {
         let detail =
             "no Redis is configured (redis.url): this replica keeps limits, sessions and notices in process";
         return Err(Problem::not_found("not_configured", detail));
     };
-    inspector.report().await.map(Json).map_err(|away| {
+    inspector.report().await.map(Pretty).map_err(|away| {
         Problem::unavailable("unavailable", away.to_string()).with("circuit", json!(away.circuit))
     })
 }

@@ -8,7 +8,7 @@ use axum::{
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Uri,
+    HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri,
     header::{
         AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, HOST, ORIGIN, WWW_AUTHENTICATE,
         X_CONTENT_TYPE_OPTIONS,
@@ -55,8 +55,13 @@ impl Guard {
         };
         match token(request.headers()) {
             Some(given) if same_secret(&given, expected) => {}
-            Some(_) => return Err(("wrong_token", unauthorized())),
-            None => return Err(("no_token", unauthorized())),
+            Some(_) => {
+                return Err((
+                    "wrong_token",
+                    unauthorized("this is not the admin token of this service"),
+                ));
+            }
+            None => return Err(("no_token", unauthorized("the admin token is needed"))),
         }
         if is_anothers(request.method(), request.uri(), request.headers()) {
             let detail = "a page of another site asked the browser for this; browsers may be used on these pages only \
@@ -87,7 +92,11 @@ pub(super) async fn guard(State(guard): State<Guard>, request: Request, next: Ne
         Err((reason, problem)) => {
             ADMIN_REQUESTS_REFUSED.inc([reason]);
             guard.log(reason, request.uri().path());
-            problem.into_response()
+            let mut refusal = problem.into_response();
+            if refusal.status() == StatusCode::UNAUTHORIZED {
+                ask(refusal.headers_mut());
+            }
+            refusal
         }
     };
     let defaults = [
@@ -104,12 +113,18 @@ pub(super) async fn guard(State(guard): State<Guard>, request: Request, next: Ne
     response
 }
 
-fn unauthorized() -> Problem {
-    // Basic first: it makes browsers ask.
-    Problem::unauthorized("the admin token is needed: as Bearer, or as the password of HTTP Basic").header(
+fn unauthorized(why: &str) -> Problem {
+    Problem::unauthorized(format!(
+        "{why}: ADMIN_TOKEN, as Bearer or as the password of HTTP Basic"
+    ))
+}
+
+/// Makes browsers ask. On a line of its own: Chromium takes no challenge from a line that holds two.
+fn ask(headers: &mut HeaderMap) {
+    headers.append(
         WWW_AUTHENTICATE,
-        HeaderValue::from_static("Basic realm=\"admin\", Bearer"),
-    )
+        HeaderValue::from_static("Basic realm=\"admin\""),
+    );
 }
 
 /// The token of a Bearer header, or the password of a Basic one: browsers cannot send Bearer.
@@ -188,5 +203,21 @@ mod tests {
                 "{method} {path} {headers:?}"
             );
         }
+    }
+
+    #[tokio::test]
+    async fn browsers_are_asked_on_a_line_of_its_own() {
+        let common = Common {
+            admin_token: Some("open".into()),
+            ..Common::default()
+        };
+        let guard_of = Guard::new(Arc::new(common));
+        let router = axum::Router::new()
+            .route("/", axum::routing::get(async || "shown"))
+            .layer(axum::middleware::from_fn_with_state(guard_of, guard));
+        let request = Request::new(axum::body::Body::empty());
+        let Ok(response) = tower::ServiceExt::oneshot(router, request).await;
+        let challenges: Vec<_> = response.headers().get_all(WWW_AUTHENTICATE).iter().collect();
+        assert_eq!(challenges, ["Bearer", "Basic realm=\"admin\""]);
     }
 }

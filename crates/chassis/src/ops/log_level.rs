@@ -1,5 +1,6 @@
+use super::Pretty;
 use crate::{Host, Problem, Tasks};
-use axum::{Json, body::Bytes, extract::State};
+use axum::{body::Bytes, extract::State};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::{
@@ -125,13 +126,13 @@ impl LogLevel {
 }
 
 /// `GET /admin/log-level`
-pub(super) async fn show(State(level): State<LogLevel>) -> Json<Shown> {
-    Json(level.shown())
+pub(super) async fn show(State(level): State<LogLevel>) -> Pretty<Shown> {
+    Pretty(level.shown())
 }
 
 /// `PUT /admin/log-level` with `{"level": "debug", "ttl": "10m"}`. The body is read as JSON whatever its content type
 /// says: plain `curl -d` says it is a form.
-pub(super) async fn change(State(level): State<LogLevel>, body: Bytes) -> Result<Json<Shown>, Problem> {
+pub(super) async fn change(State(level): State<LogLevel>, body: Bytes) -> Result<Pretty<Shown>, Problem> {
     let refuse = |detail: String| {
         Problem::bad_request("invalid_log_level", detail)
             .with("allowed", ALLOWED)
@@ -148,5 +149,5 @@ pub(super) async fn change(State(level): State<LogLevel>, body: Bytes) -> Result
         ));
     }
     level.change(&change).map_err(|error| refuse(error.to_string()))?;
-    Ok(Json(level.shown()))
+    Ok(Pretty(level.shown()))
 }

@@ -7,6 +7,7 @@
 mod debug;
 mod guard;
 mod log_level;
+mod pretty;
 
 use crate::{Host, Readiness, http::EdgeLayer, settings::Http};
 use axum::{
@@ -23,6 +24,7 @@ use std::time::Duration;
 use telemetry::http::IdsLayer;
 
 pub use debug::Page;
+pub use pretty::Pretty;
 
 /// How many admin pages may be in the making at once.
 const ADMIN_IN_FLIGHT: usize = 8;

@@ -5,10 +5,7 @@ use crate::store::{
     inspect::{DatabaseView, OwnView, PoolReport, ServerReport, SlowStatement, StatementAsk, StatementCost},
 };
 use axum::extract::State;
-use chassis::{
-    Problem,
-    extract::{Json, Query},
-};
+use chassis::{Problem, extract::Query, ops::Pretty};
 use domain::Time;
 use serde::Serialize;
 use serde_json::json;
@@ -79,7 +76,7 @@ impl Own {
 pub(super) async fn slow_queries(
     State(pages): State<Pages>,
     ask: Result<Query<StatementAsk>, Problem>,
-) -> Result<Json<SlowQueries>, Problem> {
+) -> Result<Pretty<SlowQueries>, Problem> {
     let ask = checked(ask)?;
     let own = store::inspect::own_view(&ask);
     let view = answered(pages.store.database_view(&ask)).await;
@@ -94,7 +91,7 @@ pub(super) async fn slow_queries(
         }
         Err(reason) => return Err(Own::beside(Some(own)).told_with(away(&reason))),
     };
-    Ok(Json(SlowQueries {
+    Ok(Pretty(SlowQueries {
         system: pages.store.system(),
         source,
         since,
@@ -137,7 +134,7 @@ pub(super) struct Way {
 }
 
 /// `GET /debug/database/pool`
-pub(super) async fn pool(State(pages): State<Pages>) -> Result<Json<Way>, Problem> {
+pub(super) async fn pool(State(pages): State<Pages>) -> Result<Pretty<Way>, Problem> {
     let server = answered(pages.store.server()).await;
     // Now, not when the answer was begun to be waited for.
     let pools = pages.store.pools();
@@ -146,7 +143,7 @@ pub(super) async fn pool(State(pages): State<Pages>) -> Result<Json<Way>, Proble
             .with("pools", json!(pools))
             .with("settings", json!(pages.settings))
     })?;
-    Ok(Json(Way {
+    Ok(Pretty(Way {
         system: pages.store.system(),
         pools,
         server,

@@ -1,7 +1,7 @@
 //! `/debug/heap`: the heap in numbers, and the switch of its profiles.
 
-use crate::Problem;
-use axum::{Json, Router, body::Bytes, routing::get};
+use crate::{Problem, ops::Pretty};
+use axum::{Router, body::Bytes, routing::get};
 use serde::Deserialize;
 use serde_json::json;
 use telemetry::profiles::heap::{self, Statistics, Unavailable};
@@ -16,13 +16,13 @@ struct Change {
     profiling: bool,
 }
 
-async fn show() -> Json<Statistics> {
-    Json(heap::statistics())
+async fn show() -> Pretty<Statistics> {
+    Pretty(heap::statistics())
 }
 
 /// `PUT /debug/heap` with `{"profiling": true}`. The body is read as JSON whatever its content type says: plain `curl -d`
 /// says it is a form.
-async fn switch(body: Bytes) -> Result<Json<Statistics>, Problem> {
+async fn switch(body: Bytes) -> Result<Pretty<Statistics>, Problem> {
     let change: Change = serde_json::from_slice(&body).map_err(|error| {
         let detail = format!("the body is not as expected: {error}");
         Problem::bad_request("invalid_body", detail).with("example", json!({"profiling": true}))
@@ -38,7 +38,7 @@ async fn switch(body: Bytes) -> Result<Json<Statistics>, Problem> {
         // At warn, so that it is seen at most levels.
         tracing::warn!(profiling = change.profiling, "heap profiling switched");
     }
-    Ok(Json(heap::statistics()))
+    Ok(Pretty(heap::statistics()))
 }
 
 /// Why there is no profile of the heap.

@@ -12,7 +12,7 @@ use http::{Method, Request, StatusCode};
 use std::{
     fmt::Write as _,
     sync::Arc,
-    time::{Duration, Instant, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 use telemetry::profiles::{cpu, heap};
 use tower::ServiceExt;
@@ -33,8 +33,12 @@ const PAGES: &[Page] = &[
         shows: "the last slow, failed and debugged requests",
     },
     Page {
+        path: "/debug/pprof/profile?seconds=10&format=svg",
+        shows: "what keeps the CPU busy in the next ten seconds, as a flame graph",
+    },
+    Page {
         path: "/debug/pprof/profile",
-        shows: "CPU profile: ?seconds=10, &frequency=100, &format=svg for a flamegraph",
+        shows: "the same for go tool pprof; ?seconds=10, &frequency=100",
     },
     Page {
         path: "/debug/pprof/heap",
@@ -49,12 +53,16 @@ const PAGES: &[Page] = &[
         shows: "the heap in numbers; PUT {\"profiling\": true} or false switches its profiles",
     },
     Page {
+        path: "/debug/pprof/tasks?debug=1",
+        shows: "live tasks by where they were spawned; ?debug=2: each by itself",
+    },
+    Page {
         path: "/debug/pprof/tasks",
-        shows: "live tasks by where they were spawned; ?debug=1: as text",
+        shows: "the same for go tool pprof",
     },
     Page {
         path: "/debug/pprof/goroutine",
-        shows: "the same, under Go's name",
+        shows: "the same, under Go's name for them",
     },
     Page {
         path: "/admin/log-level",
@@ -100,7 +108,8 @@ impl Index {
         let mut rows = String::new();
         for Page { path, shows } in self.pages.iter().filter(|page| page.path.starts_with(below)) {
             if self.has(path).await {
-                let _ = write!(rows, "<tr><td><a href=\"{path}\">{path}</a><td>{}", escape(shows));
+                let (link, shows) = (escape(path), escape(shows));
+                let _ = write!(rows, "<tr><td><a href=\"{link}\">{link}</a><td>{shows}");
             }
         }
         format!(
@@ -127,8 +136,7 @@ impl Index {
         let heap = heap::statistics();
         let heap = match heap.profiling_since {
             Some(since) if heap.profiling => {
-                let now = UNIX_EPOCH.elapsed().unwrap_or_default();
-                let ago = now.saturating_sub(Duration::from_secs(since)).as_secs();
+                let ago = since.elapsed().unwrap_or_default().as_secs();
                 format!("on, for {}", humantime::format_duration(Duration::from_secs(ago)))
             }
             _ => "off".to_owned(),

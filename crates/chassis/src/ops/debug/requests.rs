@@ -7,9 +7,10 @@ mod tests;
 use crate::{
     Host, Problem,
     extract::{Path, Query},
+    ops::Pretty,
 };
 use axum::{
-    Json, Router,
+    Router,
     extract::State,
     response::{Html, IntoResponse, Response},
     routing::get,
@@ -187,7 +188,7 @@ impl Traces {
         match shape {
             Shape::Json => {
                 let requests: Vec<_> = records.iter().map(|record| self.json(record)).collect();
-                (common, Json(json!({ "requests": requests }))).into_response()
+                (common, Pretty(json!({ "requests": requests }))).into_response()
             }
             Shape::Html => {
                 let page = Page::new(self.service, self.ui.as_deref(), id);

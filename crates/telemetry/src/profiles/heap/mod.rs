@@ -6,9 +6,10 @@ mod dump;
 mod jemalloc;
 
 use super::{Profile, symbols::Symbols};
+use chrono::{DateTime, SecondsFormat, Utc};
 use dump::Dump;
 use parking_lot::Mutex;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use std::{
     io::{self, BufReader},
     time::{Duration, SystemTime},
@@ -201,8 +202,9 @@ fn without_allocator(frames: &[super::Frame]) -> &[super::Frame] {
 pub struct Statistics {
     /// Whether allocations are sampled.
     pub profiling: bool,
-    /// Since when, in seconds since the Unix epoch.
-    pub profiling_since: Option<u64>,
+    /// Since when; RFC 3339 in JSON.
+    #[serde(serialize_with = "rfc3339")]
+    pub profiling_since: Option<SystemTime>,
     /// How many bytes lie between two samples, on average; none when the allocator cannot.
     pub sample_bytes: Option<u64>,
     /// Bytes that the program has allocated and not freed.
@@ -228,10 +230,9 @@ pub fn statistics() -> Statistics {
     // The allocator's numbers stand still between epochs.
     let current = epoch::advance().is_ok();
     let read = |value: tikv_jemalloc_ctl::Result<usize>| value.ok().filter(|_| current);
-    let seconds = |since: SystemTime| since.duration_since(SystemTime::UNIX_EPOCH).ok();
     Statistics {
         profiling,
-        profiling_since: (*SINCE.lock()).and_then(seconds).map(|since| since.as_secs()),
+        profiling_since: *SINCE.lock(),
         sample_bytes: jemalloc::log_sample().ok().map(|log| 1 << log),
         allocated_bytes: read(stats::allocated::read()),
         active_bytes: read(stats::active::read()),
@@ -241,4 +242,9 @@ pub fn statistics() -> Statistics {
         retained_bytes: read(stats::retained::read()),
         arenas: arenas::narenas::read().ok(),
     }
+}
+
+fn rfc3339<S: Serializer>(time: &Option<SystemTime>, serializer: S) -> Result<S::Ok, S::Error> {
+    let text = |time| DateTime::<Utc>::from(time).to_rfc3339_opts(SecondsFormat::Millis, true);
+    time.map(text).serialize(serializer)
 }
