@@ -40,6 +40,8 @@ pub(super) struct Failed {
     pub(super) came: String,
     /// Nobody listens there.
     pub(super) is_away: bool,
+    /// Somebody does, or a firewall keeps quiet.
+    pub(super) is_late: bool,
 }
 
 /// A request to be made.
@@ -172,6 +174,7 @@ impl Answer {
             asked: self.asked.clone(),
             came: came.to_owned(),
             is_away: false,
+            is_late: false,
         }
     }
 }
@@ -185,6 +188,7 @@ fn read(
         asked: asked.clone(),
         came: in_words(error),
         is_away: is_away(error),
+        is_late: matches!(error, ureq::Error::Timeout(_)),
     };
     let mut response = result.map_err(|error| failed(&error))?;
     // The head is what the clocks are compared by: a long body is no skew.

@@ -353,6 +353,7 @@ mod tests {
             asked: String::new(),
             came: String::new(),
             is_away: true,
+            is_late: false,
         };
         place.excuse(&failed).is_some()
     }

@@ -117,14 +117,24 @@ fn alive(doctor: &Doctor<'_>, report: &mut Report, place: &Place) -> Option<Answ
 }
 
 pub(super) fn dead(name: &str, failed: &Failed) -> Problem {
-    Problem::of(
-        failed,
-        &format!("{name} does not answer"),
-        &format!(
-            "start it: `cargo xtask stack up`, `cargo xtask dev`, or `docker compose -p devops-mcp start {name}`; \
-             docs/runbooks/TargetDown.md"
-        ),
-    )
+    let (means, remedy) = if failed.is_late {
+        (
+            format!("{name} is there, and does not answer: it hangs, is paused, or a firewall is between"),
+            format!(
+                "what it said last: `docker compose -p devops-mcp logs --tail 50 {name}`, or where `cargo xtask dev` runs; \
+                 docs/runbooks/RuntimeBlocked.md, docs/runbooks/TargetDown.md"
+            ),
+        )
+    } else {
+        (
+            format!("{name} does not answer"),
+            format!(
+                "start it: `cargo xtask stack up`, `cargo xtask dev`, or `docker compose -p devops-mcp start {name}`; \
+                 docs/runbooks/TargetDown.md"
+            ),
+        )
+    };
+    Problem::of(failed, &means, &remedy)
 }
 
 /// Judges the body of `/readyz`.
@@ -279,8 +289,8 @@ fn admitted(url: &str, answer: &Answer, body: &Value) -> Found {
         }
         (401, _) => problem(
             "the admin token is wrong: /admin and /debug are closed to you",
-            "take the one that the service was started with (ADMIN_TOKEN, or the file of ADMIN_TOKEN_FILE: \
-             deploy/secrets/admin_token)",
+            "take the one that the service was started with: ADMIN_TOKEN in the file that `cargo xtask dev` or `stack up` \
+             wrote, or what its own ADMIN_TOKEN_FILE holds (deploy/secrets/admin_token)",
         ),
         (403, _) => problem(
             "the service has no admin token: nobody can change its log level or take a profile",
@@ -332,8 +342,9 @@ fn let_in(status: u16, asked: &str, told: &str, body: &Value) -> Found {
         401 => Found::Failed(problem(
             "the API key is refused: a typing error, or it is revoked, expired, of another installation or of a \
              suspended tenant",
-            "make another: `docker compose -p devops-mcp exec -T rest-api rest-api keys create --tenant dev --scopes all`; \
-             `mcp_auth_attempts_total` tells why it is refused; docs/runbooks/AuthFailuresSpike.md",
+            "take API_KEY of the file that `cargo xtask dev` or `stack up` wrote, or make another: `docker compose -p \
+             devops-mcp exec -T rest-api rest-api keys create --tenant dev --scopes all`; `mcp_auth_attempts_total` tells \
+             why it is refused; docs/runbooks/AuthFailuresSpike.md",
         )),
         403 => Found::Note(format!(
             "it is known, but lacks {}",
