@@ -42,9 +42,17 @@ impl Profile {
         let mut strings = Strings::default();
         let sample_type: Vec<_> = sample_types.iter().map(|of| strings.value_type(*of)).collect();
         let program = std::env::current_exe().unwrap_or_default();
+        let program = program.to_string_lossy();
+        // Linux tells it by the link's end. The names then come from the file that took its place.
+        let replaced = program.ends_with(" (deleted)");
+        let comment = replaced.then(|| {
+            strings.index(
+                "the program's file was replaced since it started: names are wrong until it is started again",
+            )
+        });
         let program = Mapping {
             id: PROGRAM,
-            filename: strings.index(&program.to_string_lossy()),
+            filename: strings.index(&program),
             // Otherwise tools look for a program to take the names from.
             has_functions: true,
             has_filenames: true,
@@ -56,6 +64,7 @@ impl Profile {
                 default_sample_type: sample_type.last().map_or(0, |last| last.r#type),
                 sample_type,
                 mapping: vec![program],
+                comment: comment.into_iter().collect(),
                 time_nanos: nanos(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()),
                 ..Message::default()
             },

@@ -187,12 +187,14 @@ impl Samples {
 
     /// Each stack with its functions' names, its thread's name and how often it was seen.
     fn named(&self) -> impl Iterator<Item = (Vec<Frame>, &str, u64)> {
-        let mut symbols = Symbols::default();
+        // Below the leaf they are where a call returns to, which may be the next line, or function.
+        let called = |(depth, address): (usize, &usize)| address - usize::from(depth > 0);
+        let addresses = self.stacks.keys().map(|(_, addresses)| addresses);
+        let symbols = Symbols::of(addresses.flat_map(|addresses| addresses.iter().enumerate().map(called)));
         self.stacks.iter().map(move |((thread, addresses), count)| {
             let mut frames = Vec::new();
-            for (depth, address) in addresses.iter().enumerate() {
-                // Below the leaf they are where a call returns to, which may be the next line, or function.
-                symbols.resolve(address - usize::from(depth > 0), &mut frames);
+            for address in addresses.iter().enumerate().map(called) {
+                symbols.resolve(address, &mut frames);
             }
             (frames, self.threads[thread].as_str(), *count)
         })

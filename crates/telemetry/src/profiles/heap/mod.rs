@@ -162,16 +162,22 @@ impl Snapshot {
                 duration.as_secs()
             ));
         }
-        let mut symbols = Symbols::default();
-        for (addresses, counts) in &self.dump.stacks {
+        // They are where calls return to, which may be the next line, or function.
+        let called = |address: &usize| address.saturating_sub(1);
+        let some = self
+            .dump
+            .stacks
+            .iter()
+            .filter(|(_, counts)| counts.values() != [0; 4]);
+        let symbols = Symbols::of(
+            some.clone()
+                .flat_map(|(addresses, _)| addresses.iter().map(called)),
+        );
+        for (addresses, counts) in some {
             let values = counts.values();
-            if values == [0; 4] {
-                continue;
-            }
             let mut frames = Vec::new();
             for address in addresses {
-                // It is where the call returns to, which may be the next line, or function.
-                symbols.resolve(address.saturating_sub(1), &mut frames);
+                symbols.resolve(called(address), &mut frames);
             }
             profile.add(without_allocator(&frames), &values, &[]);
         }
@@ -183,9 +189,15 @@ impl Snapshot {
 fn without_allocator(frames: &[super::Frame]) -> &[super::Frame] {
     let own = frames.iter().rposition(|frame| {
         let name = frame.function.as_str();
-        ["_rjem_", "prof_", "imalloc", "<tikv_jemallocator::"]
-            .iter()
-            .any(|start| name.starts_with(start))
+        [
+            "_rjem_",
+            "prof_",
+            "imalloc",
+            "<tikv_jemallocator::",
+            "alloc::alloc::",
+        ]
+        .iter()
+        .any(|start| name.starts_with(start))
             || ["__rust_alloc", "__rust_realloc", "__rust_alloc_zeroed"]
                 .iter()
                 .any(|end| name.ends_with(end))
