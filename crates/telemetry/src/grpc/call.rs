@@ -151,7 +151,8 @@ impl Call {
             open.fail(name);
         }
         if self.series.side == Side::Server {
-            recent::finished(open.context(), failed, || Description {
+            // What nobody has is its caller's mistake: kept, it would push out what says something.
+            recent::finished(open.context(), failed && !unknown, || Description {
                 kind: Entry::Grpc,
                 name: if unknown { UNMATCHED } else { &self.method }.to_owned(),
                 status: name.into(),
