@@ -152,7 +152,7 @@ impl Inspector {
             .await?;
         let started = Instant::now();
         let _: String = cmd("PING").query_async(&mut connection).await?;
-        let ping_ms = started.elapsed().as_secs_f64() * 1e3;
+        let ping_ms = started.elapsed().as_micros() as f64 / 1e3;
         let info: String = cmd("INFO").query_async(&mut connection).await?;
         let (slowlog, slowlog_refused) = match self.slow_log(&mut connection).await {
             Ok(slow) => (Some(slow), None),

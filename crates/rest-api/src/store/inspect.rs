@@ -2,7 +2,7 @@
 
 use super::{Result, timings::TIMINGS};
 use domain::Time;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use std::{collections::BTreeMap, time::Duration};
 
 /// By what statements are ordered, the greatest first.
@@ -65,10 +65,13 @@ pub struct StatementCost {
     /// How often it ran.
     pub calls: u64,
     /// How long it took on average, milliseconds.
+    #[serde(serialize_with = "to_microseconds")]
     pub mean_exec_time: f64,
     /// How long it took at most, milliseconds.
+    #[serde(serialize_with = "to_microseconds")]
     pub max_exec_time: f64,
     /// How long all calls took, milliseconds.
+    #[serde(serialize_with = "to_microseconds")]
     pub total_exec_time: f64,
     /// How many rows it gave or touched; the service does not count them.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -86,6 +89,7 @@ pub struct SlowStatement {
     /// Its text, with placeholders for values.
     pub query: String,
     /// How long it took, with the wait for a connection, milliseconds.
+    #[serde(serialize_with = "to_microseconds")]
     pub duration_ms: f64,
     /// When it ended.
     pub ended_at: Time,
@@ -171,8 +175,10 @@ pub struct Acquired {
     /// How often none was to be had in time.
     pub failed: u64,
     /// How long it took on average, milliseconds.
+    #[serde(serialize_with = "to_microseconds")]
     pub mean_ms: f64,
     /// How long it took at most, milliseconds.
+    #[serde(serialize_with = "to_microseconds")]
     pub max_ms: f64,
 }
 
@@ -241,4 +247,9 @@ pub trait InspectStore: Send + Sync {
     fn pools(&self) -> Vec<PoolReport>;
     /// What the database says of itself. Does not need a connection of the pool where there is a server.
     async fn server(&self) -> Result<ServerReport>;
+}
+
+/// Milliseconds with three digits after the point: nobody reads more.
+fn to_microseconds<S: Serializer>(millis: &f64, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    serializer.serialize_f64((millis * 1e3).round() / 1e3)
 }

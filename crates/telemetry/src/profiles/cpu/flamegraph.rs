@@ -28,8 +28,9 @@ impl Node {
     }
 }
 
-/// A picture of stacks: the width is how often, the row who called, the colour says which crate. A thread is the lowest
-/// row. What a box stands for in full shows when the pointer rests on it.
+/// A picture of stacks: the width is how often, the row above is who called, the colour says which crate. Threads are the
+/// highest row, as a browser shows a picture's top first and stacks of tasks are deep. What a box stands for in full shows
+/// when the pointer rests on it.
 pub(super) fn draw<'a>(title: &str, stacks: impl Iterator<Item = (Vec<Frame>, &'a str, u64)>) -> String {
     let mut root = Node::default();
     for (frames, thread, count) in stacks {
@@ -64,7 +65,7 @@ impl Picture {
         write!(
             self.text,
             "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
-             <svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" width=\"100%\">\n\
+             <svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{height}\">\n\
              <style>text{{font:12px monospace}}rect{{stroke:#fff;stroke-width:.5}}g:hover rect{{fill:#fff2a8}}</style>\n\
              <rect width=\"{WIDTH}\" height=\"{height}\" fill=\"#fff\"/>\n\
              <text x=\"10\" y=\"24\">{}: {} samples</text>\n",
@@ -94,7 +95,7 @@ impl Picture {
     }
 
     fn frame(&mut self, name: &str, count: u64, x: f64, width: f64, depth: usize) -> fmt::Result {
-        let y = self.height - ROW * (depth + 1) - 10;
+        let y = TOP + ROW * depth;
         let share = 100.0 * count as f64 / self.samples as f64;
         let room = (width / LETTER) as usize;
         write!(
