@@ -1,8 +1,8 @@
 //! The signal handler that notes where a thread is, and the timer that calls it.
 //!
 //! The handler may interrupt any code, the allocator and the C library included. So it takes no lock, allocates nothing,
-//! walks the stack by frame pointers alone, and has the kernel read each of them: a stack that makes no sense ends early
-//! instead of ending the process.
+//! walks the stack by frame pointers alone, and asks the kernel before it follows one: a stack that makes no sense ends
+//! early instead of ending the process.
 #![expect(
     unsafe_code,
     reason = "a signal handler, a process-wide timer and the registers of interrupted code have no safe interface"
@@ -11,15 +11,12 @@
 use nix::{
     errno::Errno,
     libc::{self, c_int, c_void},
-    sys::{
-        signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction},
-        uio::{RemoteIoVec, process_vm_readv},
-    },
-    unistd::{Pid, gettid},
+    sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction},
+    unistd::gettid,
 };
 use std::{
-    io::IoSliceMut,
-    sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering},
+    ptr,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     thread,
     time::Duration,
 };
@@ -28,7 +25,7 @@ use std::{
 const DEPTH: usize = 128;
 
 /// No stack is larger than this, in bytes: what lies further away is not a frame.
-const STACK: usize = 64 << 20;
+const STACK: usize = 8 << 20;
 
 /// Room for what is noted between two collections, 2 MiB: some thousand samples.
 const WORDS: usize = 1 << 18;
@@ -39,7 +36,6 @@ const HEADER: usize = 2;
 static NOTES: Notes = Notes {
     open: AtomicBool::new(false),
     inside: AtomicUsize::new(0),
-    process: AtomicI32::new(0),
     used: AtomicUsize::new(0),
     lost: AtomicUsize::new(0),
     words: [const { AtomicUsize::new(0) }; WORDS],
@@ -51,7 +47,6 @@ struct Notes {
     open: AtomicBool,
     /// How many threads are in the handler.
     inside: AtomicUsize,
-    process: AtomicI32,
     /// How many words are taken; more than there are when samples were lost.
     used: AtomicUsize,
     lost: AtomicUsize,
@@ -64,7 +59,6 @@ pub(super) struct Armed(());
 impl Armed {
     /// Has a running thread interrupted `frequency` times for each second of CPU time that the process uses.
     pub(super) fn new(frequency: u32) -> Result<Self, Errno> {
-        NOTES.process.store(Pid::this().as_raw(), Ordering::SeqCst);
         readable()?;
         let handler = SigAction::new(
             SigHandler::SigAction(on_signal),
@@ -140,12 +134,15 @@ fn timer(interval: Duration) -> Result<(), Errno> {
     Errno::result(result).map(drop)
 }
 
-/// Whether this process may read its own memory in the way that the handler does: a sandbox can forbid it.
+/// Whether the kernel tells memory from none in the way that the handler asks.
 fn readable() -> Result<(), Errno> {
-    let words = [1_usize, 2];
-    let mut read = [0; 2];
-    read_words(words.as_ptr().addr(), &mut read)?;
-    if read == words { Ok(()) } else { Err(Errno::EFAULT) }
+    let word = 1_usize;
+    // The first page is never mapped.
+    if is_readable(ptr::from_ref(&word).addr()) && !is_readable(align_of::<usize>()) {
+        Ok(())
+    } else {
+        Err(Errno::EFAULT)
+    }
 }
 
 extern "C" fn on_signal(_signal: c_int, _info: *mut libc::siginfo_t, context: *mut c_void) {
@@ -219,36 +216,46 @@ fn walk(registers: &Registers, frames: &mut [usize; DEPTH]) -> usize {
         // Code without frame pointers uses the register for something else.
         let plausible =
             frame >= lowest && frame - registers.stack < STACK && frame.is_multiple_of(align_of::<usize>());
-        let mut words = [0; 2];
-        if !plausible || read_words(frame, &mut words).is_err() {
+        let Some([caller, return_to]) = plausible.then(|| read_words(frame)).flatten() else {
             break;
-        }
-        let [caller, return_to] = words;
+        };
         if return_to == 0 {
             break;
         }
         frames[length] = return_to;
         length += 1;
-        lowest = frame + size_of_val(&words);
+        lowest = frame + 2 * size_of::<usize>();
         frame = caller;
     }
     length
 }
 
-/// Reads two words of this process's memory, an error where there is none.
-fn read_words(address: usize, words: &mut [usize; 2]) -> Result<(), Errno> {
-    let mut bytes = [0; size_of::<[usize; 2]>()];
-    let remote = RemoteIoVec {
-        base: address,
-        len: bytes.len(),
+/// The two words at an address, if there are any.
+fn read_words(address: usize) -> Option<[usize; 2]> {
+    let second = address.checked_add(size_of::<usize>())?;
+    if !(is_readable(address) && is_readable(second)) {
+        return None;
+    }
+    // SAFETY: both are aligned and can be read, and the interrupted thread, whose stack this is, stands still.
+    let read = |address| unsafe { ptr::with_exposed_provenance::<usize>(address).read_volatile() };
+    Some([read(address), read(second)])
+}
+
+/// Whether there is a word to read at an address, which must be aligned. Other ways to have the kernel look
+/// (`process_vm_readv`) are closed in containers; this call every thread makes: the kernel reads the set of signals at the
+/// address, fails with `EFAULT` where there is nothing, and only then with `EINVAL`, for what is to be done is nonsense.
+fn is_readable(address: usize) -> bool {
+    const NONSENSE: c_int = -1;
+    let nothing = ptr::null_mut::<libc::c_void>();
+    // SAFETY: the kernel checks the address itself, and changes nothing.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            NONSENSE,
+            address,
+            nothing,
+            size_of::<usize>(),
+        )
     };
-    let process = Pid::from_raw(NOTES.process.load(Ordering::Relaxed));
-    if process_vm_readv(process, &mut [IoSliceMut::new(&mut bytes)], &[remote])? < bytes.len() {
-        return Err(Errno::EFAULT);
-    }
-    let (first, second) = bytes.split_at(size_of::<usize>());
-    for (word, bytes) in words.iter_mut().zip([first, second]) {
-        *word = bytes.try_into().map_or(0, usize::from_ne_bytes);
-    }
-    Ok(())
+    result == -1 && Errno::last() == Errno::EINVAL
 }
