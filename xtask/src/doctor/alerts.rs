@@ -35,11 +35,7 @@ pub(super) fn check(doctor: &Doctor<'_>, report: &mut Report, shipped: &Shipped,
                 "Alertmanager does not answer: alerts fire, and nobody is told",
                 "docker compose -p devops-mcp start alertmanager; docs/runbooks/AlertmanagerMissing.md",
             );
-            let excuse = place.excuse(&failed);
-            report.add(
-                "Alertmanager",
-                excuse.map_or(Found::Failed(problem), Found::NotChecked),
-            );
+            report.add("Alertmanager", place.missed(&failed, problem));
             return;
         }
     };

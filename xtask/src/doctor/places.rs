@@ -1,6 +1,9 @@
 //! Where the parts of the installation are, and how one is let in.
 
-use super::ask::{Ask, Client, Failed, without_secrets};
+use super::{
+    ask::{Ask, Client, Failed, without_secrets},
+    report::{Found, Problem},
+};
 use crate::{dev::EnvFile, workspace::Workspace};
 use anyhow::{Context, ensure};
 use std::{
@@ -116,8 +119,14 @@ impl Place {
         self.left_out.as_deref()
     }
 
+    /// What it means that it failed so: `problem`, unless nobody said that the part is there.
+    pub(super) fn missed(&self, failed: &Failed, problem: Problem) -> Found {
+        self.excuse(failed)
+            .map_or(Found::Failed(problem), Found::NotChecked)
+    }
+
     /// Why nothing is wrong though it does not answer.
-    pub(super) fn excuse(&self, failed: &Failed) -> Option<String> {
+    fn excuse(&self, failed: &Failed) -> Option<String> {
         if self.is_expected || !failed.is_away {
             return None;
         }

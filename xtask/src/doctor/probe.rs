@@ -158,14 +158,6 @@ fn look<T>(
     looked.and_then(|found| found)
 }
 
-/// What came instead of a trace or a line: a failure, unless nobody said that the part is there.
-fn missed(place: &Place, failed: &Failed, means: &str, remedy: &str) -> Found {
-    match place.excuse(failed) {
-        Some(reason) => Found::NotChecked(reason),
-        None => Found::Failed(Problem::of(failed, means, remedy)),
-    }
-}
-
 /// Looks for the trace; when each service's first span began.
 fn trace(
     doctor: &Doctor<'_>,
@@ -195,14 +187,20 @@ fn trace(
             let means = "no trace can be seen: Jaeger does not answer";
             let remedy =
                 "docker compose -p devops-mcp start jaeger; docs/runbooks/troubleshooting/NoTraces.md";
-            report.add("trace", missed(place, &failed, means, remedy));
+            report.add(
+                "trace",
+                place.missed(&failed, Problem::of(&failed, means, remedy)),
+            );
             None
         }
         Err(failed) => {
             let seconds = PATIENCE.as_secs();
             let means = format!("the trace of a request does not arrive whole in Jaeger within {seconds} s");
             let remedy = trace_remedy(&lost_since(doctor, services));
-            report.add("trace", missed(place, &failed, &means, &remedy));
+            report.add(
+                "trace",
+                place.missed(&failed, Problem::of(&failed, &means, &remedy)),
+            );
             None
         }
     }
@@ -314,14 +312,14 @@ fn log_line(doctor: &Doctor<'_>, report: &mut Report, probe: &Probe) {
         Err(failed) if failed.is_away => {
             let means = "log lines cannot arrive: Loki does not answer";
             let remedy = "docker compose -p devops-mcp start loki; docs/runbooks/troubleshooting/NoLogs.md";
-            missed(place, &failed, means, remedy)
+            place.missed(&failed, Problem::of(&failed, means, remedy))
         }
         Err(failed) => {
             let seconds = PATIENCE.as_secs();
             let means = format!("the log lines of a request do not arrive in Loki within {seconds} s");
             let remedy = "is the Collector up, does it read the services' output, and do they log JSON? \
                           docs/runbooks/troubleshooting/NoLogs.md, docs/runbooks/CollectorExportFailing.md";
-            missed(place, &failed, &means, remedy)
+            place.missed(&failed, Problem::of(&failed, &means, remedy))
         }
     };
     report.add("log line", found);

@@ -118,11 +118,7 @@ pub(super) fn check(doctor: &Doctor<'_>, report: &mut Report, shipped: &Shipped)
             "Prometheus does not answer: no alert is raised, and only the dead man's switch tells",
             "docker compose -p devops-mcp start prometheus; docs/runbooks/Watchdog.md",
         );
-        let found = place.excuse(&failed);
-        report.add(
-            "Prometheus",
-            found.map_or(Found::Failed(problem), Found::NotChecked),
-        );
+        report.add("Prometheus", place.missed(&failed, problem));
         for check in ["targets", "rules", "data"] {
             report.skip(check, "Prometheus does not answer");
         }

@@ -96,10 +96,7 @@ fn alive(doctor: &Doctor<'_>, report: &mut Report, place: &Place) -> Option<Answ
     let answer = match answered.and_then(Answer::ok) {
         Ok(answer) => answer,
         Err(failed) => {
-            match place.excuse(&failed) {
-                Some(reason) => report.skip(name, reason),
-                None => report.fail(name, dead(name, &failed)),
-            }
+            report.add(name, place.missed(&failed, dead(name, &failed)));
             return None;
         }
     };

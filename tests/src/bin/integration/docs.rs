@@ -111,7 +111,7 @@ impl Shell {
         let mut bash = Command::new("bash");
         bash.args(["-c", SHELL])
             .current_dir(&self.root)
-            .envs(variables(at))
+            .envs(at.variables())
             .env("DOCS_STATE", &self.dir)
             .env("CURL_HOME", &self.dir)
             .stdin(Stdio::null())
@@ -189,22 +189,6 @@ impl Tenant {
         ensure!(output.status.success(), "rest-api {}: {complaint}", arguments[0]);
         Ok(String::from_utf8(said)?)
     }
-}
-
-/// What the page takes from the `stack.env` of `cargo xtask stack up`.
-fn variables(at: &Addresses) -> [(&'static str, &str); 10] {
-    [
-        ("REST_URL", &at.rest_url),
-        ("MCP_URL", &at.mcp_url),
-        ("WORKER_URL", &at.worker_url),
-        ("PROMETHEUS_URL", &at.prometheus_url),
-        ("ALERTMANAGER_URL", &at.alertmanager_url),
-        ("LOKI_URL", &at.loki_url),
-        ("JAEGER_URL", &at.jaeger_url),
-        ("API_KEY", &at.api_key),
-        ("ADMIN_TOKEN", &at.admin_token),
-        ("COMPOSE_PROJECT", &at.compose_project),
-    ]
 }
 
 /// The blocks of commands in a page.

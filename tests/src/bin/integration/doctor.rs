@@ -121,17 +121,7 @@ async fn ask(stack: &Stack, key: &str) -> anyhow::Result<Said> {
     let mut command = Command::new(process::binary("xtask")?);
     command
         .args(["doctor", "--json"])
-        .envs([
-            ("REST_URL", &at.rest_url),
-            ("MCP_URL", &at.mcp_url),
-            ("WORKER_URL", &at.worker_url),
-            ("PROMETHEUS_URL", &at.prometheus_url),
-            ("ALERTMANAGER_URL", &at.alertmanager_url),
-            ("LOKI_URL", &at.loki_url),
-            ("JAEGER_URL", &at.jaeger_url),
-            ("ADMIN_TOKEN", &at.admin_token),
-            ("COMPOSE_PROJECT", &at.compose_project),
-        ])
+        .envs(at.variables())
         .env("API_KEY", key)
         .stdin(Stdio::null())
         .kill_on_drop(true);

@@ -46,6 +46,24 @@ pub(crate) struct Addresses {
     pub(crate) target_host: String,
 }
 
+impl Addresses {
+    /// What a command takes from the `stack.env` of `cargo xtask stack up`.
+    pub(crate) fn variables(&self) -> [(&'static str, &str); 10] {
+        [
+            ("REST_URL", &self.rest_url),
+            ("MCP_URL", &self.mcp_url),
+            ("WORKER_URL", &self.worker_url),
+            ("PROMETHEUS_URL", &self.prometheus_url),
+            ("ALERTMANAGER_URL", &self.alertmanager_url),
+            ("LOKI_URL", &self.loki_url),
+            ("JAEGER_URL", &self.jaeger_url),
+            ("API_KEY", &self.api_key),
+            ("ADMIN_TOKEN", &self.admin_token),
+            ("COMPOSE_PROJECT", &self.compose_project),
+        ]
+    }
+}
+
 /// A running installation.
 pub(crate) struct Stack {
     /// Where everything is.
