@@ -1,0 +1,114 @@
+//! Proves the Kubernetes manifests on a cluster that is there: `cargo xtask cluster-test`.
+//!
+//! `run` is at work on the host and drives the cluster by `kubectl` alone. What needs addresses inside of the cluster runs
+//! there, in Jobs and Deployments of the tests' image, in which this program is, too. Each step is a file.
+
+mod disruptions;
+mod inside;
+mod install;
+mod kubectl;
+mod load;
+mod rollouts;
+mod setup;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use setup::Setup;
+use std::{process::ExitCode, time::Instant};
+
+/// Checks of the Kubernetes deployment.
+#[derive(Parser)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs the steps on the cluster that KUBECONFIG names.
+    Run {
+        #[command(flatten)]
+        setup: Setup,
+        /// Only these steps.
+        #[arg(long, value_delimiter = ',')]
+        only: Vec<Step>,
+    },
+    /// Removes everything that `run` has made.
+    Remove,
+    /// Constant load on the services, inside of the cluster.
+    Load(Box<load::Args>),
+}
+
+/// One step; they run in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Step {
+    /// From nothing to everything ready.
+    Install,
+    /// Service discovery and load while pods come and go.
+    Disruptions,
+    /// Rollouts that cannot succeed leave the old version serving, and say why.
+    Rollouts,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(Cli::parse().command).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether all passed.
+async fn run(command: Command) -> anyhow::Result<bool> {
+    match command {
+        Command::Run { setup, only } => steps(&setup, &only).await,
+        Command::Remove => install::remove().await.map(|()| true),
+        Command::Load(args) => load::run(*args).await.map(|()| true),
+    }
+}
+
+async fn steps(setup: &Setup, only: &[Step]) -> anyhow::Result<bool> {
+    let mut failed = Vec::new();
+    let wanted = |step: &&Step| only.is_empty() || only.contains(step);
+    for step in Step::value_variants().iter().filter(wanted) {
+        if !twice(setup, *step).await {
+            failed.push(*step);
+            if *step == Step::Install {
+                // Everything else builds on it.
+                break;
+            }
+        }
+    }
+    if !failed.is_empty() {
+        println!("\nFailed: {failed:?}");
+    }
+    Ok(failed.is_empty())
+}
+
+/// Runs a step, and once more when it fails: what passes then is told as flaky.
+async fn twice(setup: &Setup, step: Step) -> bool {
+    for again in [false, true] {
+        println!("\n── {step:?}");
+        let started = Instant::now();
+        let result = match step {
+            Step::Install => install::run(setup).await,
+            Step::Disruptions => disruptions::run(setup).await,
+            Step::Rollouts => rollouts::run(setup).await,
+        };
+        let took = started.elapsed().as_secs_f32();
+        match result {
+            Ok(()) => {
+                println!("── {step:?}: ok, {took:.1} s");
+                if again {
+                    println!("FLAKY: {step:?} failed, and passed when it ran again");
+                }
+                return true;
+            }
+            Err(error) => println!("── {step:?}: FAILED, {took:.1} s: {error:#}"),
+        }
+    }
+    false
+}
