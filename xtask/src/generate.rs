@@ -2,6 +2,7 @@
 
 mod dashboard;
 mod grafana;
+mod kubernetes;
 mod rules;
 mod slos;
 
@@ -15,7 +16,8 @@ const REMEDY: &str = "`cargo xtask generate` writes it anew";
 /// Lines that a difference is shown with.
 const SHOWN: usize = 5;
 
-/// Writes the SLOs' rules and dashboard from `alerts/slos.yaml`.
+/// Writes the SLOs' rules and dashboard from `alerts/slos.yaml`, and what watches the services on Kubernetes from the
+/// files that compose uses.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Only say what is not as it would be written
@@ -26,7 +28,7 @@ pub(crate) struct Args {
 /// A file and what is to be in it.
 struct Generated {
     /// Relative to the clone.
-    path: &'static str,
+    path: String,
     text: String,
 }
 
@@ -35,7 +37,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let workspace = Workspace::find()?;
     let files = generate(&workspace.root)?;
     if args.check {
-        let findings = findings(&workspace.root, &files);
+        let findings = findings(&workspace.root, &files)?;
         findings.iter().for_each(|finding| eprintln!("{finding}"));
         return if findings.is_empty() {
             Ok(())
@@ -43,11 +45,18 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             Err(Told(1).into())
         };
     }
+    for path in stale(&workspace.root, &files)? {
+        fs::remove_file(workspace.root.join(&path)).with_context(|| format!("removing {path}"))?;
+        println!("{path} is removed: nothing generates it");
+    }
     for file in &files {
-        let path = workspace.root.join(file.path);
+        let path = workspace.root.join(&file.path);
         if fs::read_to_string(&path).is_ok_and(|text| text == file.text) {
             println!("{} is up to date", file.path);
             continue;
+        }
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
         }
         fs::write(&path, &file.text).with_context(|| format!("writing {}", path.display()))?;
         println!("{} is written", file.path);
@@ -58,30 +67,52 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 /// Runs the step of `cargo xtask check`.
 pub(crate) fn check(workspace: &Workspace) -> anyhow::Result<Outcome> {
     let files = generate(&workspace.root)?;
-    Ok(Outcome::from_findings(&findings(&workspace.root, &files)))
+    Ok(Outcome::from_findings(&findings(&workspace.root, &files)?))
 }
 
 fn generate(root: &Path) -> anyhow::Result<Vec<Generated>> {
     let text = fs::read_to_string(root.join(SLOS)).with_context(|| format!("reading {SLOS}"))?;
     let slos = slos::parse(&text).context(SLOS)?;
-    Ok(vec![
+    let mut files = vec![
         Generated {
-            path: "alerts/slo.rules.yml",
+            path: "alerts/slo.rules.yml".to_owned(),
             text: rules::render(&slos)?,
         },
         Generated {
-            path: "dashboards/slo.json",
+            path: "dashboards/slo.json".to_owned(),
             text: dashboard::render(&slos)?,
         },
-    ])
+    ];
+    files.extend(kubernetes::render(root, &files)?);
+    Ok(files)
 }
 
-fn findings(root: &Path, files: &[Generated]) -> Vec<String> {
-    let differs = |file: &Generated| match fs::read_to_string(root.join(file.path)) {
+fn findings(root: &Path, files: &[Generated]) -> anyhow::Result<Vec<String>> {
+    let differs = |file: &Generated| match fs::read_to_string(root.join(&file.path)) {
         Ok(text) => difference(&text, &file.text).map(|what| format!("{}: {what}; {REMEDY}", file.path)),
         Err(error) => Some(format!("{}: {error}; {REMEDY}", file.path)),
     };
-    files.iter().filter_map(differs).collect()
+    let stale = stale(root, files)?.into_iter();
+    let stale = stale.map(|path| format!("{path}: nothing generates it; `cargo xtask generate` removes it"));
+    Ok(files.iter().filter_map(differs).chain(stale).collect())
+}
+
+/// What stands in a folder that is generated whole and is not generated.
+fn stale(root: &Path, files: &[Generated]) -> anyhow::Result<Vec<String>> {
+    let mut stale = Vec::new();
+    for folder in kubernetes::FOLDERS {
+        let Ok(entries) = fs::read_dir(root.join(folder)) else {
+            continue;
+        };
+        for entry in entries {
+            let path = format!("{folder}/{}", entry?.file_name().to_string_lossy());
+            if !files.iter().any(|file| file.path == path) {
+                stale.push(path);
+            }
+        }
+    }
+    stale.sort();
+    Ok(stale)
 }
 
 /// Where two texts part, in a few lines of each.
