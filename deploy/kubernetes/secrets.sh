@@ -66,7 +66,7 @@ while [ $# -gt 0 ]; do
     *) refuse "$option is no option; see --help" ;;
   esac
   case $option in
-    *-file) [ -s "$value" ] || refuse "$option: $value is no file, or empty" ;;
+    *-file) [ -r "$value" ] || refuse "$option: $value cannot be read" ;;
   esac
 done
 for tool in kubectl openssl; do
@@ -115,8 +115,12 @@ make() {
   fi
 }
 
-# without its newline, which an editor may have ended it with
-line() { printf %s "$(cat "$1")"; }
+# line FILE: what it holds, without the newline that an editor may have ended it with.
+line() {
+  content=$(cat "$1")
+  [ -n "$content" ] || refuse "$1 is empty"
+  printf %s "$content"
+}
 hex() { openssl rand -hex "$1" | tr -d '\n'; }
 key() { printf 'v1:%s' "$(openssl rand -base64 32 | tr -d '\n')"; }
 
