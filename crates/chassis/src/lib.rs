@@ -108,4 +108,17 @@ telemetry::metrics! {
     /// because a page of another site made a browser send them.
     pub static ADMIN_REQUESTS_REFUSED: Counter["reason"] = "admin_requests_refused_total",
         known: &[&["no_token", "wrong_token", "closed", "cross_site"]];
+    /// When the certificate that the service shows to the others expires, in seconds since 1970. Only with `grpc.tls`.
+    pub static TLS_CERTIFICATE_EXPIRY: Gauge[] = "tls_certificate_expiry_timestamp_seconds";
+    /// Changes of the files of `grpc.tls`: taken over (ok), or of no use, so that those before stay (failed; each time
+    /// that they are looked at).
+    pub static TLS_RELOADS: Counter["result"] = "tls_reloads_total", known: &[&["ok", "failed"]];
+    /// Connections to the gRPC server that were given up before TLS stood: the client showed no certificate
+    /// (no_certificate), one of an unknown CA (unknown_ca), an expired one (expired), one with a name that is not among
+    /// `grpc.tls.allowed_clients` (not_allowed) or one that is no good otherwise (bad_certificate); it refused this
+    /// service's certificate (refused), spoke no TLS (not_tls) or another version (incompatible), took too long
+    /// (timeout), went away (closed).
+    pub static TLS_HANDSHAKES_FAILED: Counter["reason"] = "tls_handshakes_failed_total",
+        known: &[&["no_certificate", "unknown_ca", "expired", "not_allowed", "bad_certificate", "refused", "not_tls",
+            "incompatible", "timeout", "closed", "other"]];
 }

@@ -201,7 +201,8 @@ impl chassis::Settings for Settings {
         common
     }
 
-    fn validate(&self, _common: &Common) -> Result<(), Invalid> {
+    fn validate(&self, common: &Common) -> Result<(), Invalid> {
+        common.grpc.check_peer("rest_api.url", &self.rest_api.url)?;
         self.redis
             .validate()
             .map_err(|_| Invalid::new("redis.url", coordination::Settings::URL_SHAPE))?;

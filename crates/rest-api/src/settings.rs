@@ -178,6 +178,7 @@ impl chassis::Settings for Settings {
     }
 
     fn validate(&self, common: &Common) -> Result<(), Invalid> {
+        common.grpc.check_peer("worker.url", &self.worker.url)?;
         self.redis
             .validate()
             .map_err(|_| Invalid::new("redis.url", coordination::Settings::URL_SHAPE))?;

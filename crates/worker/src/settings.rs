@@ -205,13 +205,7 @@ impl chassis::Settings for Settings {
             "service_token",
             "the secret that the services share",
         )?;
-        let url = self.rest_api.url.parse::<http::Uri>();
-        let absolute = url.is_ok_and(|url| url.scheme().is_some() && url.host().is_some());
-        expect(
-            absolute,
-            "rest_api.url",
-            "an address such as http://127.0.0.1:50051",
-        )?;
+        common.grpc.check_peer("rest_api.url", &self.rest_api.url)?;
         let size = (1..=MAX_RESPONSE_BYTES).contains(&outbound.max_response_bytes);
         expect(size, "outbound.max_response_bytes", "1 to 2MiB")?;
         let size = (1..=MAX_DOCUMENT_BYTES).contains(&outbound.max_document_bytes);

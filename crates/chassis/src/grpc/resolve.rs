@@ -1,9 +1,8 @@
-//! Keeps a balanced channel at the addresses that a name has now.
+//! Keeps a balanced channel at the addresses that a name has now, and at the newest TLS files.
 
-use super::{ChannelOptions, channel::endpoint};
-use http::Uri;
+use super::{channel::Target, tls::Changes};
 use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
-use tokio::sync::mpsc::Sender;
+use tokio::{sync::mpsc::Sender, time::Instant};
 use tonic::transport::{Endpoint, channel::Change};
 
 /// What a balanced channel holds: the name itself until it was resolved, then its addresses.
@@ -22,44 +21,106 @@ pub(super) async fn by_name_server(target: String, limit: Duration) -> Result<Ve
     Ok(found.map_err(|error| error.to_string())?.collect())
 }
 
+/// The members of a balanced channel.
+struct Members {
+    target: Target,
+    changes: Sender<Change<Member, Endpoint>>,
+    now: BTreeSet<Member>,
+}
+
+impl Members {
+    /// Puts these in the place of those before; `false` when the channel is gone.
+    async fn replace(&mut self, peer: &'static str, wanted: BTreeSet<Member>) -> bool {
+        for (member, stays) in difference(&self.now, &wanted) {
+            let sent = if stays {
+                self.insert(member).await
+            } else {
+                self.changes.send(Change::Remove(member)).await.is_ok()
+            };
+            if !sent {
+                return false;
+            }
+        }
+        if self.now != wanted {
+            tracing::debug!(peer, members = ?wanted, "gRPC peer's addresses changed");
+        }
+        self.now = wanted;
+        true
+    }
+
+    /// Has every member connect anew. One that is inserted again takes its own place once it is connected.
+    async fn renew(&self) -> bool {
+        for member in &self.now {
+            if !self.insert(*member).await {
+                return false;
+            }
+        }
+        true
+    }
+
+    async fn insert(&self, member: Member) -> bool {
+        let address = match member {
+            Member::Name => None,
+            Member::Address(address) => Some(address),
+        };
+        let endpoint = self.target.endpoint(address);
+        self.changes.send(Change::Insert(member, endpoint)).await.is_ok()
+    }
+}
+
+/// Waits for new TLS files: forever without TLS.
+async fn renewed(tls: &mut Option<Changes>) {
+    match tls {
+        Some(tls) => tls.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Has the channel to a fixed address connect anew when the TLS files change, until the channel is gone.
+pub(super) async fn keep_renewed(target: Target, changes: Sender<Change<Member, Endpoint>>) {
+    let mut tls = target.tls.as_ref().map(|tls| tls.changes());
+    let members = Members {
+        target,
+        changes,
+        now: BTreeSet::from([Member::Name]),
+    };
+    while members.renew().await {
+        renewed(&mut tls).await;
+    }
+}
+
 /// Looks the name up until the channel is gone. `look_up` is [`by_name_server`], but for tests.
 pub(super) async fn keep_resolved<F>(
     peer: &'static str,
-    uri: Uri,
-    options: ChannelOptions,
+    target: Target,
     changes: Sender<Change<Member, Endpoint>>,
     look_up: impl Fn(String, Duration) -> F + Send,
 ) where
     F: Future<Output = Result<Vec<SocketAddr>, String>> + Send,
 {
-    let target = format!(
-        "{}:{}",
-        uri.host().unwrap_or_default(),
-        uri.port_u16().unwrap_or(80)
-    );
-    let mut members = BTreeSet::new();
+    let (name, options) = (target.host_and_port(), target.options.clone());
+    let mut tls = target.tls.as_ref().map(|tls| tls.changes());
+    let mut members = Members {
+        target,
+        changes,
+        now: BTreeSet::new(),
+    };
     let mut wanted = BTreeSet::from([Member::Name]);
     let mut failing = false;
-    loop {
-        for (member, stays) in difference(&members, &wanted) {
-            let change = if stays {
-                Change::Insert(member, at(member, &uri, &options))
-            } else {
-                Change::Remove(member)
-            };
-            if changes.send(change).await.is_err() {
-                return;
+    // The first look-up is made at once.
+    let mut next = Instant::now();
+    while members.replace(peer, wanted.clone()).await {
+        tokio::select! {
+            () = tokio::time::sleep_until(next) => {}
+            () = renewed(&mut tls) => {
+                if !members.renew().await {
+                    return;
+                }
+                continue;
             }
         }
-        if members != wanted {
-            tracing::debug!(peer, members = ?wanted, "gRPC peer's addresses changed");
-        }
-        // The first look-up is made at once.
-        if !members.is_empty() {
-            tokio::time::sleep(options.resolve_every).await;
-        }
-        members.clone_from(&wanted);
-        let found = look_up(target.clone(), options.connect_timeout).await;
+        let found = look_up(name.clone(), options.connect_timeout).await;
+        next = Instant::now() + options.resolve_every;
         match found.and_then(|found| {
             if found.is_empty() {
                 Err("it has no address".into())
@@ -74,7 +135,7 @@ pub(super) async fn keep_resolved<F>(
             // What was known is better than nothing: name servers have their bad moments.
             Err(error) => {
                 if !failing {
-                    tracing::warn!(peer, target, error, "cannot resolve a gRPC peer");
+                    tracing::warn!(peer, target = name, error, "cannot resolve a gRPC peer");
                 }
                 failing = true;
             }
@@ -89,25 +150,13 @@ fn difference(now: &BTreeSet<Member>, wanted: &BTreeSet<Member>) -> Vec<(Member,
         .collect()
 }
 
-fn at(member: Member, uri: &Uri, options: &ChannelOptions) -> Endpoint {
-    let Member::Address(address) = member else {
-        return endpoint(uri, options);
-    };
-    let literal = Uri::builder()
-        .scheme("http")
-        .authority(address.to_string())
-        .path_and_query("/")
-        .build();
-    match literal {
-        // The peer still sees the name that was meant.
-        Ok(literal) => endpoint(&literal, options).origin(uri.clone()),
-        Err(_) => endpoint(uri, options),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::grpc::{
+        ChannelOptions, Tls,
+        authority::{Authority, Secret},
+    };
     use std::sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -141,7 +190,7 @@ mod tests {
         let settings = crate::settings::Grpc::default();
         tokio::spawn({
             let stop = stop.clone();
-            async move { crate::grpc::serve(listener, Routes::default(), &settings, stop).await }
+            async move { crate::grpc::serve(listener, Routes::default(), &settings, None, stop).await }
         });
         let known = Arc::new(AtomicBool::new(false));
         let look_up = {
@@ -160,9 +209,9 @@ mod tests {
             resolve_every: Duration::from_millis(20),
             ..ChannelOptions::default()
         };
-        let uri: Uri = "http://peer.invalid:50051".parse().expect("a URL");
+        let target = Target::new("http://peer.invalid:50051", &options, None).expect("a URL");
         let (channel, changes) = Channel::balance_channel(8);
-        tokio::spawn(keep_resolved("peer", uri, options, changes, look_up));
+        tokio::spawn(keep_resolved("peer", target, changes, look_up));
 
         assert!(call(&channel).await.is_err(), "a name without address");
         known.store(true, Ordering::SeqCst);
@@ -181,6 +230,80 @@ mod tests {
             .expect("resolved soon");
         assert_eq!(code, tonic::Code::Unimplemented);
         stop.cancel();
+    }
+
+    /// A server with a certificate for `peer.invalid`, its address, what it was mounted from and its CA.
+    async fn secure_server(stop: CancellationToken) -> (SocketAddr, Tls, Secret, Authority) {
+        let directory = std::env::temp_dir().join(format!("devops-mcp-resolve-{}", std::process::id()));
+        let authority = Authority::new(&directory, "ca");
+        let pair = authority.issue(&["peer.invalid"]);
+        let secret = Secret::mount(directory.join("server"), &pair, authority.certificate());
+        let settings = crate::settings::Tls {
+            certificate: Some(secret.path("tls.crt")),
+            key: Some(secret.path("tls.key")),
+            ca: Some(secret.path("ca.crt")),
+            ..Default::default()
+        };
+        let tls = Tls::open(&settings).await.expect("good files").expect("files");
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("a free port");
+        let server = listener.local_addr().expect("bound");
+        let serving = tls.clone();
+        tokio::spawn(async move {
+            let settings = crate::settings::Grpc::default();
+            crate::grpc::serve(listener, Routes::default(), &settings, Some(serving), stop).await
+        });
+        (server, tls, secret, authority)
+    }
+
+    #[tokio::test]
+    async fn addresses_of_a_name_are_believed_by_a_certificate_for_the_name() {
+        let stop = CancellationToken::new();
+        let (server, tls, secret, authority) = secure_server(stop.clone()).await;
+        let channel_to = |url: &str| {
+            let options = ChannelOptions::default();
+            let target = Target::new(url, &options, Some(tls.clone())).expect("a URL");
+            let (channel, changes) = Channel::balance_channel(8);
+            let look_up = move |_, _| std::future::ready(Ok(vec![server]));
+            tokio::spawn(keep_resolved("peer", target, changes, look_up));
+            channel
+        };
+        let (right, wrong) = (
+            channel_to("https://peer.invalid:50051"),
+            channel_to("https://other.invalid:50051"),
+        );
+        // The first calls may be made while the name alone is known, which means nothing to anybody.
+        let arrives = async || {
+            let arrived = async {
+                while call(&right).await.is_err() {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(60), arrived).await
+        };
+        arrives().await.expect("the name stands in the certificate");
+        let error = async {
+            loop {
+                let error = format!("{:?}", call(&wrong).await.expect_err("another's certificate"));
+                if error.contains("NotValidForName") {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), error)
+            .await
+            .expect("the address is asked");
+
+        let pair = authority.issue(&["peer.invalid"]);
+        secret.swap(&pair, authority.certificate());
+        assert_eq!(tls.reload().await, Ok(true));
+        for _ in 0..100 {
+            call(&right).await.expect("with the new certificate");
+        }
+        stop.cancel();
+        let _ = std::fs::remove_dir_all(secret.path("..").as_path());
     }
 
     async fn call(channel: &Channel) -> Result<http::Response<Body>, tonic::transport::Error> {

@@ -1,3 +1,4 @@
+use super::tls::{self, Tls};
 use crate::{settings::Grpc, tasks::panic_message};
 use http::HeaderValue;
 use std::{any::Any, time::Duration};
@@ -16,20 +17,26 @@ pub(crate) async fn serve(
     listener: TcpListener,
     routes: Routes,
     settings: &Grpc,
+    tls: Option<Tls>,
     stop: CancellationToken,
 ) -> Result<(), Error> {
-    // TLS will wrap this stream of connections: nothing below has to know.
     let connections = TcpIncoming::from(listener).with_nodelay(Some(true));
-    Server::builder()
+    let server = Server::builder()
         .max_connection_age(settings.max_connection_age)
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
         .layer(ServerLayer::new())
         // Inside of the layer that counts: a panic is a call that failed.
         .layer(CatchPanicLayer::custom(internal))
-        .add_routes(routes)
-        .serve_with_incoming_shutdown(connections, stop.cancelled_owned())
-        .await
+        .add_routes(routes);
+    let stop = stop.cancelled_owned();
+    match tls {
+        Some(tls) => {
+            let connections = tls::accept(connections, tls);
+            server.serve_with_incoming_shutdown(connections, stop).await
+        }
+        None => server.serve_with_incoming_shutdown(connections, stop).await,
+    }
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the signature is the layer's")]

@@ -3,6 +3,9 @@
 //! Servers ask their clients now and then to connect anew (`grpc.max_connection_age`). A call that was given to the
 //! closing connection at that moment fails though nothing is wrong and the server has never seen it. It is made again.
 //! One whose message had been handed to the connection is not, be it sent or not: it could run twice.
+//!
+//! A call to a name is also made again when there was no connection: a member that has just gone stays among a name's
+//! addresses for some seconds, and another takes the call.
 
 use http::{Request, Response};
 use http_body::{Frame, SizeHint};
@@ -14,7 +17,7 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tonic::{
     Status,
@@ -26,9 +29,25 @@ use tower::Service;
 /// The pauses before a call is made again: for a moment the closing connection goes on taking calls.
 const PAUSES_MS: [u64; 6] = [1, 2, 4, 8, 16, 32];
 
+/// For how long a call is made again that finds no connection: longer than a name's addresses are believed, so that also
+/// the one that takes the place of a name's only member is found. The longest pause in between.
+const AWAY_FOR: Duration = Duration::from_secs(5);
+const AWAY_PAUSE: Duration = Duration::from_millis(200);
+
 /// A channel that makes calls again that were never sent.
 #[derive(Clone, Debug)]
-pub struct Resend(pub(super) Channel);
+pub struct Resend {
+    channel: Channel,
+    /// Whether a peer that is away may be elsewhere soon.
+    named: bool,
+}
+
+impl Resend {
+    /// To one address, or with `named` to whatever a name stands for now.
+    pub(super) fn new(channel: Channel, named: bool) -> Self {
+        Self { channel, named }
+    }
+}
 
 impl Service<Request<Body>> for Resend {
     type Response = Response<Body>;
@@ -36,34 +55,44 @@ impl Service<Request<Body>> for Resend {
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Error>> + Send>>;
 
     fn poll_ready(&mut self, task: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.0.poll_ready(task)
+        self.channel.poll_ready(task)
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         // The clone is not ready; what was made ready takes the call.
-        let next = self.0.clone();
-        let channel = std::mem::replace(&mut self.0, next);
-        Box::pin(send(channel, request))
+        let next = self.channel.clone();
+        let channel = std::mem::replace(&mut self.channel, next);
+        Box::pin(send(channel, request, self.named))
     }
 }
 
-async fn send(mut channel: Channel, request: Request<Body>) -> Result<Response<Body>, Error> {
+async fn send(mut channel: Channel, request: Request<Body>, named: bool) -> Result<Response<Body>, Error> {
     let (parts, mut body) = request.into_parts();
-    for pause in PAUSES_MS {
+    let begun = Instant::now();
+    let mut closing = PAUSES_MS.into_iter().map(Duration::from_millis);
+    let mut away = Duration::from_millis(1);
+    loop {
         let message = Message::new(body);
         let attempt = Request::from_parts(parts.clone(), Body::new(message.clone()));
         let error = match channel.call(attempt).await {
             Ok(answer) => return Ok(answer),
             Err(error) => error,
         };
-        match message.unsent() {
-            Some(unsent) if !is_away(&error) => body = unsent,
-            _ => return Err(error),
-        }
-        tokio::time::sleep(Duration::from_millis(pause)).await;
+        let pause = if !is_away(&error) {
+            closing.next()
+        } else if named && begun.elapsed() < AWAY_FOR {
+            away = (2 * away).min(AWAY_PAUSE);
+            Some(away)
+        } else {
+            None
+        };
+        let (Some(unsent), Some(pause)) = (message.unsent(), pause) else {
+            return Err(error);
+        };
+        body = unsent;
+        tokio::time::sleep(pause).await;
         poll_fn(|task| channel.poll_ready(task)).await?;
     }
-    channel.call(Request::from_parts(parts, body)).await
 }
 
 /// Whether there was no connection: the peer is away, and asking again at once would not help.
@@ -134,32 +163,37 @@ impl http_body::Body for Message {
 mod tests {
     use super::*;
     use crate::{
-        grpc::{ChannelOptions, channel::endpoint, serve::serve},
+        grpc::{
+            ChannelOptions,
+            channel::Target,
+            resolve::keep_resolved,
+            serve::serve,
+        },
         settings::Grpc,
     };
     use axum::{Router, routing::post};
-    use std::time::Instant;
+    use std::net::SocketAddr;
     use tokio::{net::TcpListener, task::JoinSet};
     use tokio_util::sync::{CancellationToken, DropGuard};
     use tonic::service::Routes;
     use tower::ServiceExt;
 
-    /// A server that has its clients connect anew all the time; its address.
-    async fn server() -> (String, DropGuard) {
+    /// A server that has its clients connect anew so often; its address.
+    async fn server(max_connection_age: Duration) -> (SocketAddr, DropGuard) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let address = listener.local_addr().expect("an address");
         let routes = Router::new().route("/test/echo", post(async |body: axum::body::Bytes| body));
         let settings = Grpc {
-            max_connection_age: Duration::from_millis(25),
+            max_connection_age,
             ..Grpc::default()
         };
         let stop = CancellationToken::new();
         let stopped = stop.clone();
         tokio::spawn(async move {
-            let serving = serve(listener, Routes::from(routes), &settings, stopped);
+            let serving = serve(listener, Routes::from(routes), &settings, None, stopped);
             serving.await.expect("to serve");
         });
-        (url, stop.drop_guard())
+        (address, stop.drop_guard())
     }
 
     /// Calls for two seconds on 16 threads of control; how many calls there were, and how many failed.
@@ -183,7 +217,7 @@ mod tests {
                             let text = axum::body::to_bytes(body, 10).await;
                             assert_eq!(text.expect("an answer"), "once");
                         }
-                        Err(_) => failed += 1,
+                        Err(error) => { eprintln!("{error:?}"); failed += 1 }
                     }
                 }
                 (calls, failed)
@@ -196,23 +230,54 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn calls_survive_that_the_server_has_its_clients_connect_anew() {
-        let (url, _stop) = server().await;
-        let uri: http::Uri = url.parse().expect("an address");
-        let channel = endpoint(&uri, &ChannelOptions::default()).connect_lazy();
+        let (address, _stop) = server(Duration::from_millis(25)).await;
+        let url = format!("http://{address}");
+        let target = Target::new(&url, &ChannelOptions::default(), None).expect("an address");
+        let channel = target.endpoint(None).connect_lazy();
         let plain = hammer(channel.clone(), &url).await;
-        let resent = hammer(Resend(channel), &url).await;
+        let resent = hammer(Resend::new(channel, false), &url).await;
         // What was on its way already when the server said so still fails: about one in ten of those that did.
         assert!(resent.0 > 100 && resent.1 * 2 < plain.1, "{plain:?} {resent:?}");
     }
 
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn no_call_fails_when_members_come_and_go() {
+        let old = Duration::from_secs(300);
+        let ((first, first_stop), (second, _second_stop)) = (server(old).await, server(old).await);
+        let found = Arc::new(Mutex::new(vec![first, second]));
+        let options = ChannelOptions {
+            resolve_every: Duration::from_millis(50),
+            ..ChannelOptions::default()
+        };
+        let url = "http://peer.invalid:50051";
+        let target = Target::new(url, &options, None).expect("an address");
+        let (channel, changes) = Channel::balance_channel(8);
+        let known = found.clone();
+        tokio::spawn(keep_resolved("peer", target, changes, move |_, _| {
+            let known = known.lock().expect("no panics").clone();
+            std::future::ready(Ok(known))
+        }));
+        let channel = Resend::new(channel, true);
+        let hammered = tokio::spawn(async move { hammer(channel, url).await });
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        // It ends in order, and is among the name's addresses for a while yet.
+        drop(first_stop);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let (third, _third_stop) = server(old).await;
+        *found.lock().expect("no panics") = vec![second, third];
+        let (calls, failed) = hammered.await.expect("no panics");
+        assert!(calls > 100, "{calls}");
+        assert_eq!(failed, 0, "of {calls}");
+    }
+
     #[tokio::test]
     async fn a_peer_that_is_away_is_told_at_once() {
-        let uri = http::Uri::from_static("http://127.0.0.1:1");
-        let channel = endpoint(&uri, &ChannelOptions::default()).connect_lazy();
+        let target = Target::new("http://127.0.0.1:1", &ChannelOptions::default(), None).expect("an address");
+        let channel = target.endpoint(None).connect_lazy();
         let request = Request::post("http://127.0.0.1:1/test/echo")
             .body(Body::empty())
             .expect("a request");
-        let error = Resend(channel)
+        let error = Resend::new(channel, false)
             .oneshot(request)
             .await
             .expect_err("nobody is there");

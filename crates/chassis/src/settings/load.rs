@@ -75,6 +75,16 @@ pub fn load<S: Settings>(config: Option<&Path>) -> Result<Configuration<S>, Sett
     combine(file, variables)
 }
 
+/// Loads a service's settings as it would with these variables and no file: for checks of an environment that is not ours.
+///
+/// # Errors
+/// [`SettingsError`] for the first thing that is wrong.
+pub fn from_variables<S: Settings>(
+    variables: impl Iterator<Item = (String, String)>,
+) -> Result<Configuration<S>, SettingsError> {
+    combine(None, variables)
+}
+
 fn combine<S: Settings>(
     file: Option<Source>,
     variables: impl Iterator<Item = (String, String)>,

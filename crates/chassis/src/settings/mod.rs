@@ -6,11 +6,13 @@
 mod load;
 mod print;
 mod sources;
+mod tls;
 mod values;
 
 pub use crate::faults::Fault;
-pub use load::{SettingsError, load};
+pub use load::{SettingsError, from_variables, load};
 pub use print::print;
+pub use tls::{Files, Tls};
 pub use values::{duration, duration_option, mask, mask_password, size};
 
 use secrecy::SecretString;
@@ -100,8 +102,8 @@ pub struct Common {
     pub shutdown: Shutdown,
     /// Logs, metrics and traces.
     pub monitoring: telemetry::Settings,
-    /// Faults to plant on purpose, for tests of what finds them: `leak`, `blocking_call`, `busy_call`, `slow_query`.
-    /// Refused in production.
+    /// Faults to plant on purpose, for tests of what finds them or stands them: `leak`, `blocking_call`, `busy_call`,
+    /// `slow_query`, `next_migration`, `failing_migration`. Refused in production.
     pub test_faults: Vec<Fault>,
 }
 
@@ -134,6 +136,7 @@ impl Common {
         let positive = [
             ("http.request_timeout", self.http.request_timeout),
             ("http.header_read_timeout", self.http.header_read_timeout),
+            ("http.max_connection_age", self.http.max_connection_age),
             ("grpc.max_connection_age", self.grpc.max_connection_age),
             ("shutdown.timeout", self.shutdown.timeout),
         ];
@@ -164,6 +167,7 @@ impl Common {
                 "nothing where the environment is production: these faults are for tests",
             ));
         }
+        self.grpc.tls.validate()?;
         self.monitoring
             .validate()
             .map_err(|invalid| Invalid::new(invalid.key, invalid.expected))
@@ -198,6 +202,9 @@ pub struct Http {
     /// How long a client may take to send a request's headers; also how long an idle connection is kept.
     #[serde(with = "duration")]
     pub header_read_timeout: Duration,
+    /// After this, give or take a tenth, a connection closes with its next answer, so that load reaches new replicas.
+    #[serde(with = "duration")]
+    pub max_connection_age: Duration,
     /// Connections at a time; further ones wait to be accepted.
     pub max_connections: usize,
     /// Requests at a time; further ones get 503.
@@ -211,6 +218,7 @@ impl Default for Http {
             max_body_bytes: 2 << 20,
             request_timeout: Duration::from_secs(60),
             header_read_timeout: Duration::from_secs(75),
+            max_connection_age: Duration::from_secs(300),
             max_connections: 4096,
             max_in_flight: 1024,
         }
@@ -226,6 +234,8 @@ pub struct Grpc {
     /// After this a client is asked to connect anew, so that calls spread over new replicas.
     #[serde(with = "duration")]
     pub max_connection_age: Duration,
+    /// What the services show each other, here and as clients. Without it they speak plain text.
+    pub tls: Tls,
 }
 
 impl Default for Grpc {
@@ -233,6 +243,7 @@ impl Default for Grpc {
         Self {
             address: None,
             max_connection_age: Duration::from_secs(300),
+            tls: Tls::default(),
         }
     }
 }
@@ -241,7 +252,8 @@ impl Default for Grpc {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Shutdown {
-    /// How long it still accepts requests while it says that it is not ready, so that load balancers can notice.
+    /// How long it still accepts requests while it says that it is not ready, so that load balancers can notice. Each
+    /// answer closes its connection meanwhile.
     #[serde(with = "duration")]
     pub drain: Duration,
     /// How long requests and tasks may then take to finish before they are cut off.
