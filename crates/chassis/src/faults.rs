@@ -36,6 +36,10 @@ pub enum Fault {
     BusyCall,
     /// Each listing of contexts runs a slow statement, too. Planted by rest-api.
     SlowQuery,
+    /// The start applies one more migration that expands the schema, as the next version would. Planted by rest-api.
+    NextMigration,
+    /// The start applies one more migration, which fails. Planted by rest-api.
+    FailingMigration,
 }
 
 /// Says at start what nobody should ever be surprised by.
@@ -43,7 +47,7 @@ pub(crate) fn warn(faults: &[Fault]) {
     if !faults.is_empty() {
         tracing::warn!(
             ?faults,
-            "faults are planted in this process on purpose (test_faults): it leaks, blocks or is slow"
+            "faults are planted in this process on purpose (test_faults): it leaks, blocks, is slow or migrates wrongly"
         );
     }
 }

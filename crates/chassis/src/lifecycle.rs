@@ -211,6 +211,8 @@ pub async fn start<S: Service>(
 ) -> anyhow::Result<Running> {
     let Configuration { common, service } = configuration;
     crate::faults::warn(&common.test_faults);
+    // Before any socket opens, as whatever else the settings say.
+    let tls = crate::grpc::Tls::open(&common.grpc.tls).await?;
     let http = bind("http.address", common.http.address).await?;
     let grpc = match common.grpc.address {
         Some(address) => Some(bind("grpc.address", address).await?),
@@ -221,8 +223,14 @@ pub async fn start<S: Service>(
         telemetry,
         readiness: Readiness::default(),
         tasks: Tasks::default(),
+        draining: CancellationToken::new(),
         shutdown: CancellationToken::new(),
+        tls: tls.clone(),
     };
+    if let Some(tls) = tls.clone() {
+        host.tasks
+            .spawn_every("reload TLS files", tls.every(), tls.keep_fresh());
+    }
     let App {
         http: mut api,
         grpc: routes,
@@ -239,9 +247,12 @@ pub async fn start<S: Service>(
     let mut servers = JoinSet::new();
     let router = crate::ops::router(&host, admin, pages, api);
     let common = host.common.clone();
-    let stop = host.shutdown.clone();
+    let ending = crate::http::Ending {
+        draining: host.draining.clone(),
+        stop: host.shutdown.clone(),
+    };
     servers.spawn(track("http server", async move {
-        crate::http::serve(http, router, &common.http, stop).await;
+        crate::http::serve(http, router, &common.http, ending).await;
         Ok(())
     }));
     let mut grpc_address = None;
@@ -251,7 +262,7 @@ pub async fn start<S: Service>(
         let common = host.common.clone();
         let stop = host.shutdown.clone();
         servers.spawn(track("grpc server", async move {
-            crate::grpc::serve(listener, routes, &common.grpc, stop)
+            crate::grpc::serve(listener, routes, &common.grpc, tls, stop)
                 .await
                 .context("the gRPC server failed")
         }));
@@ -285,8 +296,8 @@ impl Running {
         }
     }
 
-    /// Says that it is not ready, waits for load balancers to notice, stops accepting, finishes what is in flight, then
-    /// ends the background tasks.
+    /// Says that it is not ready and ends what clients just open anew, waits for load balancers to notice while each
+    /// answer closes its connection, stops accepting, finishes what is in flight, then ends the background tasks.
     ///
     /// # Errors
     /// When something still ran at `shutdown.timeout`.
@@ -294,6 +305,7 @@ impl Running {
         let settings = self.host.common.shutdown.clone();
         self.host.readiness.enter(Phase::Draining);
         self.remove_ready_file();
+        self.host.draining.cancel();
         tokio::time::sleep(settings.drain).await;
         self.host.shutdown.cancel();
         let finish = async {

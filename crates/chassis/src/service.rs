@@ -36,8 +36,13 @@ pub struct Host {
     pub readiness: Readiness,
     /// Where everything that runs in the background is started.
     pub tasks: Tasks,
-    /// Cancelled when the servers stop accepting. Streams without an end of their own (watches, leases, SSE) must end on it.
+    /// Cancelled when the service is told to stop. Connections are taken for a while yet, but each answer closes its
+    /// own: streams that a client just opens anew (SSE) end on it, so that it finds another replica.
+    pub draining: CancellationToken,
+    /// Cancelled when the servers stop accepting. Whatever else has no end of its own (watches, leases) must end on it.
     pub shutdown: CancellationToken,
+    /// What it shows the other services, and whom of them it believes.
+    pub(crate) tls: Option<crate::grpc::Tls>,
 }
 
 /// What a service serves.

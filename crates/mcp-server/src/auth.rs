@@ -40,8 +40,8 @@ use tonic::{Code, Status};
 
 /// The longest that a verdict is relied upon.
 const MAX_AGE: Duration = Duration::from_secs(1);
-/// How long rest-api may take to say whose a key is.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How long rest-api may take to say whose a key is: longer than it waits for a database that is away for a moment.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// How often the key behind an open notification stream is looked at again.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 /// How many keys' verdicts are kept.

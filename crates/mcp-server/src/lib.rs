@@ -155,6 +155,7 @@ fn handlers(
         background: host.tasks.clone(),
         info: handler::info(),
         wishes: span::Wishes::default(),
+        draining: host.draining.clone(),
         shutdown: host.shutdown.clone(),
         calls: calls.clone(),
     }))
@@ -182,6 +183,7 @@ fn tenants<H: ServerHandler>(
         cache,
         settings.sessions.clone(),
         legacy_tasks,
+        host.draining.clone(),
     ))
 }
 

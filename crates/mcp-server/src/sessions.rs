@@ -25,6 +25,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
+use tokio_util::sync::CancellationToken;
 
 /// What the SDK's answer says when there is no room.
 pub(crate) const FULL: &str = "too many sessions";
@@ -52,11 +53,19 @@ pub(crate) struct Sessions {
     total: Arc<AtomicUsize>,
     /// Whether the handler behind does tasks in the form of 2025-11-25.
     tasks: bool,
+    /// Ends the streams that clients hold open to be told of what they did not ask for.
+    draining: CancellationToken,
 }
 
 impl Sessions {
     /// No sessions yet; `total` counts those of all tenants. `tasks`: the handler does tasks in the form of 2025-11-25.
-    pub(crate) fn new(settings: &settings::Sessions, total: Arc<AtomicUsize>, tasks: bool) -> Self {
+    /// With `draining`, clients' standing streams end, so that they open them anew on another replica.
+    pub(crate) fn new(
+        settings: &settings::Sessions,
+        total: Arc<AtomicUsize>,
+        tasks: bool,
+        draining: CancellationToken,
+    ) -> Self {
         let mut local = LocalSessionManager::default();
         local.session_config.keep_alive = Some(settings.idle);
         Self {
@@ -66,6 +75,7 @@ impl Sessions {
             max_here: settings.max_per_tenant,
             total,
             tasks,
+            draining,
         }
     }
 
@@ -161,7 +171,8 @@ impl SessionManager for Sessions {
         &self,
         id: &SessionId,
     ) -> Result<impl Stream<Item = ServerSseMessage> + Send + Sync + 'static, SessionError> {
-        Ok(self.local.create_standalone_stream(id).await?)
+        let stream = self.local.create_standalone_stream(id).await?;
+        Ok(stream.take_until(self.draining.clone().cancelled_owned()))
     }
 
     async fn resume(
@@ -169,7 +180,17 @@ impl SessionManager for Sessions {
         id: &SessionId,
         last_event_id: String,
     ) -> Result<impl Stream<Item = ServerSseMessage> + Send + Sync + 'static, SessionError> {
-        Ok(self.local.resume(id, last_event_id).await?)
+        // A call's stream goes on until its answer; its events are numbered `index/call`, a standing stream's `index`.
+        let standing = !last_event_id.contains('/');
+        let stream = self.local.resume(id, last_event_id).await?;
+        let draining = self.draining.clone();
+        Ok(stream.take_until(async move {
+            if standing {
+                draining.cancelled().await;
+            } else {
+                std::future::pending().await
+            }
+        }))
     }
 
     async fn restore_session(&self, id: SessionId) -> Result<RestoreOutcome<Self::Transport>, SessionError> {
@@ -235,7 +256,7 @@ mod tests {
             max_per_tenant,
             ..Default::default()
         };
-        Sessions::new(&settings, total.clone(), false)
+        Sessions::new(&settings, total.clone(), false, CancellationToken::new())
     }
 
     #[tokio::test]

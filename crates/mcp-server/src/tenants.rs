@@ -30,6 +30,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
 };
+use tokio_util::sync::CancellationToken;
 
 /// All tenants' MCP servers, made when first needed. There are as many as tenants have called.
 pub(crate) struct Tenants<H> {
@@ -38,6 +39,7 @@ pub(crate) struct Tenants<H> {
     cache: Arc<dyn Cache>,
     sessions: settings::Sessions,
     legacy_tasks: bool,
+    draining: CancellationToken,
     open_sessions: Arc<AtomicUsize>,
     tenants: RwLock<HashMap<TenantId, Arc<Tenant<H>>>>,
 }
@@ -57,12 +59,14 @@ struct Tenant<H> {
 
 impl<H: ServerHandler> Tenants<H> {
     /// No tenant yet; each gets the SDK's `config`. `legacy_tasks`: the handlers do tasks in the form of 2025-11-25.
+    /// `draining`: ends clients' standing streams.
     pub(crate) fn new(
         make: Make<H>,
         config: StreamableHttpServerConfig,
         cache: Arc<dyn Cache>,
         sessions: settings::Sessions,
         legacy_tasks: bool,
+        draining: CancellationToken,
     ) -> Self {
         Self {
             make,
@@ -70,6 +74,7 @@ impl<H: ServerHandler> Tenants<H> {
             cache,
             sessions,
             legacy_tasks,
+            draining,
             open_sessions: Arc::default(),
             tenants: RwLock::default(),
         }
@@ -93,7 +98,8 @@ impl<H: ServerHandler> Tenants<H> {
 
     fn open(&self, id: TenantId) -> Tenant<H> {
         let handler = Arc::new((self.make)(id));
-        let sessions = Sessions::new(&self.sessions, self.open_sessions.clone(), self.legacy_tasks);
+        let open = self.open_sessions.clone();
+        let sessions = Sessions::new(&self.sessions, open, self.legacy_tasks, self.draining.clone());
         let mut config = self.config.clone();
         let store = Initializations::new(self.cache.clone(), id, self.sessions.resumable);
         config.session_store = Some(Arc::new(store));

@@ -79,6 +79,9 @@ pub enum Error {
         /// What it is: `the database`, `a worker`.
         what: &'static str,
     },
+    /// The database went away in the middle of a change.
+    #[error("the database went away in the middle of this change: look whether it took place")]
+    InDoubt,
     /// The execution does not stand so that this could be done.
     #[error("the execution is {}", .0.as_str())]
     WrongStatus(ExecutionStatus),
@@ -220,6 +223,7 @@ impl Error {
             Self::TooLarge { .. } => "too_large",
             Self::RateLimited { .. } => "rate_limited",
             Self::Unavailable { .. } => "unavailable",
+            Self::InDoubt => "change_in_doubt",
             Self::WrongStatus(_) => "wrong_status",
             Self::OwnRequest => "own_request",
             Self::DigestMismatch => "digest_mismatch",
@@ -269,6 +273,8 @@ impl Error {
             Self::ImportBroken { cause, .. } => cause.statuses(),
             Self::LeaseLost => (StatusCode::CONFLICT, Code::Aborted),
             Self::Unavailable { .. } => (StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable),
+            // Not what clients take for leave to try again.
+            Self::InDoubt => (StatusCode::GATEWAY_TIMEOUT, Code::Unknown),
             Self::NoCredentialsKey => (StatusCode::CONFLICT, Code::FailedPrecondition),
             Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, Code::Internal),
         }
@@ -280,6 +286,7 @@ impl Error {
             Self::ImportBroken { cause, .. } => cause.log(),
             Self::Internal(cause) => tracing::error!(error = format!("{cause:#}"), "request failed"),
             Self::Unavailable { what } => tracing::warn!(what, "request failed: not available"),
+            Self::InDoubt => tracing::warn!("request failed: its change is in doubt"),
             _ => tracing::debug!(code = self.code(), reason = %self, "request refused"),
         }
     }
@@ -322,8 +329,12 @@ impl From<StoreError> for Error {
                 tracing::warn!(error = %cause, "database unavailable");
                 Self::Unavailable { what: "the database" }
             }
+            StoreError::InDoubt(cause) => {
+                tracing::warn!(error = %cause, "the database went away in the middle of a change");
+                Self::InDoubt
+            }
             StoreError::LeaseLost => Self::LeaseLost,
-            StoreError::Internal(_) => Self::Internal(error.into()),
+            StoreError::Migration { .. } | StoreError::Internal(_) => Self::Internal(error.into()),
         }
     }
 }

@@ -61,7 +61,7 @@ impl chassis::Service for RestApi {
     async fn build(settings: Settings, host: &Host) -> anyhow::Result<App> {
         let store = store::connect(&settings.database).await.context("database.url")?;
         store
-            .migrate()
+            .migrate_to(store::Schema::of(&host.common.test_faults))
             .await
             .context("the database's schema could not be brought up to date")?;
         let coordination = coordination::connect(&settings.redis).context("redis.url")?;

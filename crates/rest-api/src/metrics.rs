@@ -54,6 +54,11 @@ telemetry::metrics! {
     pub static LEASE_STREAMS: Gauge[] = "rest_api_lease_streams";
     /// Connections of the database pool, by state (idle, used).
     pub static DB_POOL_CONNECTIONS: Gauge["state"] = "db_pool_connections";
+    /// Statements and transactions that were made again because they surely did not take place, by reason: another
+    /// transaction was favoured (conflict), the server was told to stop (shutdown), the connection broke
+    /// (connection_lost), there was none to be had (unreachable).
+    pub static DB_RETRIES: Counter["reason"] = "db_retries_total",
+        known: &[&["conflict", "shutdown", "connection_lost", "unreachable"]];
     /// The most connections that the database pool may open.
     pub static DB_POOL_MAX: Gauge[] = "db_pool_max_connections";
     /// Size of the database, bytes. Exported by one replica.

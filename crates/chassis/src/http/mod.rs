@@ -8,4 +8,4 @@ pub use edge::{BodyLimit, LargerBody};
 pub use stack::{stack, stack_with};
 
 pub(crate) use edge::EdgeLayer;
-pub(crate) use serve::serve;
+pub(crate) use serve::{Ending, serve};

@@ -77,6 +77,8 @@ pub(crate) struct Shared {
     /// Operations that want to be sampled.
     pub(crate) wishes: Wishes,
     /// Ends notification streams.
+    pub(crate) draining: CancellationToken,
+    /// Ends waits that a client can take up again.
     pub(crate) shutdown: CancellationToken,
     /// Tool calls in flight, which are not cut when the service stops.
     pub(crate) calls: TaskTracker,
@@ -364,7 +366,7 @@ impl ServerHandler for Handler {
             .await?;
         tokio::select! {
             () = cx.cancelled() => {}
-            () = self.shared.shutdown.cancelled() => {}
+            () = self.shared.draining.cancelled() => {}
             () = self.tell_of_tools(&cx) => {}
             () = notices::tell_of_resources(&cx, resources) => {}
         }

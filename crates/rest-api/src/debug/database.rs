@@ -155,7 +155,7 @@ pub(super) async fn pool(State(pages): State<Pages>) -> Result<Pretty<Way>, Prob
 async fn answered<T>(asking: impl Future<Output = store::Result<T>>) -> Result<T, String> {
     match timeout(PATIENCE, asking).await {
         Ok(answer) => answer.map_err(|error| match error {
-            StoreError::Unavailable(cause) => cause.to_string(),
+            StoreError::Unavailable(cause) | StoreError::InDoubt(cause) => cause.to_string(),
             other => other.to_string(),
         }),
         Err(_) => Err(format!("no answer within {PATIENCE:?}")),

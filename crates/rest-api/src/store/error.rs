@@ -1,5 +1,6 @@
 //! What can go wrong in the database, as its callers need to tell it apart.
 
+use super::outage::Loss;
 use sqlx::{
     error::{DatabaseError, ErrorKind},
     migrate::MigrateError,
@@ -39,6 +40,18 @@ pub enum StoreError {
     /// The database cannot be reached, is overloaded or took too long; worth a retry.
     #[error("the database is unavailable: {0}")]
     Unavailable(#[source] sqlx::Error),
+    /// The connection broke while a change was on its way: it may have taken place.
+    #[error("the database went away in the middle of a change, which may have taken place: {0}")]
+    InDoubt(#[source] sqlx::Error),
+    /// A migration of the schema failed, and was undone.
+    #[error("migration {name} failed: {cause}")]
+    Migration {
+        /// Its version and what it is called, as its file is.
+        name: String,
+        /// Why.
+        #[source]
+        cause: sqlx::Error,
+    },
     /// A defect: ours or the database's.
     #[error("database error: {0}")]
     Internal(#[source] sqlx::Error),
@@ -71,7 +84,7 @@ impl From<sqlx::Error> for StoreError {
 impl From<MigrateError> for StoreError {
     fn from(error: MigrateError) -> Self {
         match error {
-            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error.into(),
+            MigrateError::Execute(error) => error.into(),
             other => Self::Internal(sqlx::Error::Migrate(Box::new(other))),
         }
     }
@@ -85,7 +98,34 @@ impl StoreError {
 
     /// Whether the database or we failed. The others are answers: a name that is taken is the caller's affair.
     pub(crate) const fn is_failure(&self) -> bool {
-        matches!(self, Self::Unavailable(_) | Self::Internal(_))
+        matches!(
+            self,
+            Self::Unavailable(_) | Self::InDoubt(_) | Self::Migration { .. } | Self::Internal(_)
+        )
+    }
+
+    /// What became of a change, or of the `COMMIT` of many, that the database gave no answer to.
+    pub(crate) fn of_change(error: sqlx::Error) -> Self {
+        match Loss::of(&error) {
+            Some(Loss::Connection) => Self::InDoubt(error),
+            _ => error.into(),
+        }
+    }
+
+    /// How the database was lost, if it was, and nothing took place.
+    pub(crate) fn loss(&self) -> Option<Loss> {
+        match self {
+            Self::Unavailable(error) | Self::Migration { cause: error, .. } => Loss::of(error),
+            _ => None,
+        }
+    }
+
+    /// Whether somebody else held a lock for too long.
+    pub(crate) fn is_lock_timeout(&self) -> bool {
+        let (Self::Unavailable(error) | Self::Migration { cause: error, .. }) = self else {
+            return false;
+        };
+        error.as_database_error().is_some_and(|e| e.code().as_deref() == Some("55P03"))
     }
 
     /// Whether the database undid the whole transaction in favour of another, so that it may simply run again.

@@ -6,6 +6,8 @@
 mod cursor;
 mod error;
 pub mod inspect;
+mod migrations;
+mod outage;
 mod postgres;
 mod queue;
 mod rows;
@@ -19,6 +21,7 @@ mod trace_comment;
 
 pub use error::StoreError;
 pub use inspect::InspectStore;
+pub use migrations::Schema;
 pub use queue::{
     End, FIRST_TOKEN, HeldLease, LeaseAsk, Leased, MAX_LEASED, MAX_LOST, NewExecution, QueueState,
     QueueStore, Reaped, Renewed, Signal, Start,
@@ -172,7 +175,7 @@ pub struct StatementTotals {
 
 /// The database.
 ///
-/// Every method may answer [`StoreError::Unavailable`]; what else it may answer stands with it.
+/// Every method may answer [`StoreError::Unavailable`], and one that changes something [`StoreError::InDoubt`]; what else it may answer stands with it.
 #[async_trait::async_trait]
 pub trait Store: QueueStore + ScheduleStore + InspectStore {
     /// `sqlite` or `postgresql`, as in `db.system.name`.
@@ -180,7 +183,12 @@ pub trait Store: QueueStore + ScheduleStore + InspectStore {
     /// How full the pool is.
     fn pool(&self) -> PoolState;
     /// Brings the schema up to date; safe to run from several replicas at once. A newer schema is accepted.
-    async fn migrate(&self) -> Result<()>;
+    async fn migrate(&self) -> Result<()> {
+        self.migrate_to(Schema::default()).await
+    }
+    /// The same, to a schema that a test may have planted faults in. [`StoreError::Migration`] says which one failed;
+    /// it has changed nothing.
+    async fn migrate_to(&self, schema: Schema) -> Result<()>;
     /// Asks the database for a sign of life.
     async fn ping(&self) -> Result<()>;
     /// The directory of this machine that the database lies in; `None` for a server's and for one in memory.

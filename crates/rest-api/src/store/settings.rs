@@ -11,6 +11,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// The longest `statement_timeout`: short of [`PATIENCE`].
 pub(crate) const MAX_STATEMENT_TIMEOUT: Duration = Duration::from_secs(25);
 
+/// The longest `outage_patience`: short of [`PATIENCE`], too.
+const MAX_OUTAGE_PATIENCE: Duration = MAX_STATEMENT_TIMEOUT;
+
 /// Which database, and how it is used.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -27,6 +30,10 @@ pub struct DatabaseSettings {
     /// How long a request waits for a connection, and on SQLite for another process's write.
     #[serde(with = "chassis::settings::duration")]
     pub acquire_timeout: Duration,
+    /// How long a request waits for a PostgreSQL server that went away, and is then made as if nothing had been. What
+    /// may have taken place already is not made again. `0s`: it is refused at once.
+    #[serde(with = "chassis::settings::duration")]
+    pub outage_patience: Duration,
     /// After how long PostgreSQL gives a statement up.
     #[serde(with = "chassis::settings::duration")]
     pub statement_timeout: Duration,
@@ -45,6 +52,7 @@ impl Default for DatabaseSettings {
             password: None,
             max_connections: 10,
             acquire_timeout: Duration::from_secs(3),
+            outage_patience: Duration::from_secs(15),
             statement_timeout: Duration::from_secs(10),
             slow_statement: Duration::from_millis(500),
             trace_comments: true,
@@ -57,6 +65,9 @@ impl DatabaseSettings {
     pub(crate) fn validate(&self) -> Result<(), Invalid> {
         if self.statement_timeout > MAX_STATEMENT_TIMEOUT {
             return Err(Invalid::new("database.statement_timeout", "at most 25s"));
+        }
+        if self.outage_patience > MAX_OUTAGE_PATIENCE {
+            return Err(Invalid::new("database.outage_patience", "at most 25s"));
         }
         if self.password.is_none() {
             return Ok(());

@@ -190,7 +190,8 @@ impl Flight {
                     let stored = self.api.0.store.get_execution(self.tenant, self.id).await;
                     return stored.or_missing("execution");
                 }
-                Err(StoreError::Unavailable(_)) if started.elapsed() < STORE_FOR => {
+                // Stored twice does no harm: the second time it is not the token's any more.
+                Err(StoreError::Unavailable(_) | StoreError::InDoubt(_)) if started.elapsed() < STORE_FOR => {
                     if !told && started.elapsed() >= CALLER_WAITS {
                         told = true;
                         let away = Error::Unavailable { what: "the database" };

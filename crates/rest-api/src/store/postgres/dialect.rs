@@ -2,8 +2,9 @@
 
 use super::sql::{Door, SqlStore, Statement};
 use crate::store::{
-    DatabaseSettings, PoolState, Result,
+    DatabaseSettings, PoolState, Result, Schema,
     inspect::PoolReport,
+    migrations,
     rows::ItemRow,
     text::{Query, places},
 };
@@ -14,7 +15,11 @@ use sqlx::{
     migrate::Migrator,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-use std::{fmt::Write as _, str::FromStr as _, time::Duration};
+use std::{
+    fmt::Write as _,
+    str::FromStr as _,
+    time::{Duration, Instant},
+};
 use tracing::log::LevelFilter;
 
 /// The name of the service's connections, by which the server tells them from others'.
@@ -90,6 +95,11 @@ pub(crate) use {chosen, held, ids, now_micros, picks, skip_locked};
 
 /// A connection that was idle for longer is tried before it is used: the server may have gone in the meantime.
 const TRUSTED_IDLE: Duration = Duration::from_secs(1);
+/// For how long a migration makes others wait for a lock that it waits for; the pause before it tries again, and for
+/// how long it does: less than a start may take.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
+const LOCK_PAUSE: Duration = Duration::from_millis(500);
+const LOCKED_FOR: Duration = Duration::from_secs(240);
 /// How many places of one word a `tsvector` keeps.
 const MAX_PLACES: usize = 255;
 /// The greatest place that a `tsvector` knows.
@@ -127,7 +137,7 @@ pub(crate) fn connect(settings: &DatabaseSettings) -> Result<SqlStore> {
             })
         })
         .connect_lazy_with(options);
-    let door = Door::new(pool);
+    let door = Door::new(pool, settings.outage_patience);
     let signals = super::signals::carry(&door);
     Ok(SqlStore::new(door.clone(), door, signals))
 }
@@ -147,18 +157,48 @@ pub(crate) fn pools(store: &SqlStore) -> Vec<PoolReport> {
     vec![store.write.report("all")]
 }
 
-/// Brings the schema up to date, on a connection of its own: an index may take longer to build than a request may
-/// take. Other replicas wait for an advisory lock meanwhile.
-pub(crate) async fn migrate(store: &SqlStore) -> Result<()> {
-    let mut migrator: Migrator = sqlx::migrate!("migrations/postgres");
-    migrator.set_ignore_missing(true);
+/// Brings the schema up to date. Other replicas wait for an advisory lock meanwhile. What waits for a lock on a table
+/// makes all who come after it wait as well, replicas of the version before among them, so a migration gives that up
+/// soon and begins anew.
+pub(crate) async fn migrate(store: &SqlStore, schema: Schema) -> Result<()> {
+    static OURS: Migrator = sqlx::migrate!("migrations/postgres");
+    let migrator = schema.migrator(&OURS);
+    let (mut patience, begun) = (store.write.patience(), Instant::now());
+    let mut told = false;
+    loop {
+        let error = match migrate_once(store, &migrator).await {
+            Err(error) => error,
+            done => return done,
+        };
+        if error.is_lock_timeout() && begun.elapsed() < LOCKED_FOR {
+            if !told {
+                tracing::info!(%error, "the schema's migration waits for a lock");
+                told = true;
+            }
+            tokio::time::sleep(LOCK_PAUSE).await;
+            continue;
+        }
+        // Where it was lost, the database knows which migrations were applied.
+        match error.loss() {
+            Some(loss) if patience.again(loss).await => {}
+            _ => return Err(error),
+        }
+    }
+}
+
+/// On a connection of its own: an index may take longer to build than a request may take.
+async fn migrate_once(store: &SqlStore, migrator: &Migrator) -> Result<()> {
     let options = PgConnectOptions::clone(&store.write.connect_options());
-    let patience = store.write.options().get_acquire_timeout();
-    let connecting = options.options([("statement_timeout", 0)]);
-    let connecting = tokio::time::timeout(patience, connecting.connect());
-    let mut connection = connecting.await.map_err(|_| sqlx::Error::PoolTimedOut)??;
-    migrator.run_direct(None, &mut connection, false).await?;
-    Ok(connection.close().await?)
+    let limit = store.write.options().get_acquire_timeout();
+    let options = options.options([("statement_timeout", 0_u128), ("lock_timeout", LOCK_TIMEOUT.as_millis())]);
+    let connecting = tokio::time::timeout(limit, options.connect());
+    let late = |_| sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
+    let mut connection = connecting.await.map_err(late)??;
+    let done = migrator.run_direct(None, &mut connection, false).await;
+    // The lock ends with the connection, however this went.
+    let closed = connection.close().await;
+    migrations::told(migrator, done)?;
+    Ok(closed?)
 }
 
 const INSERT_ITEMS: Statement = Statement::new(
@@ -253,7 +293,8 @@ pub(crate) const SEARCH: Statement = Statement::new(
          ORDER BY d.context_id, score DESC, d.sequence
      ),
      best AS (SELECT * FROM hits ORDER BY score DESC, context_id DESC LIMIT $9)
-     SELECT c.*, b.sequence, b.score, COALESCE(substr(i.content, 1, 262144), c.name) AS matched
+     SELECT c.id, c.tenant_id, c.name, c.kind, c.agent_id, c.session_id, c.metadata, c.status, c.version, c.item_count,
+            c.size_bytes, c.created_at, c.updated_at, c.expires_at, b.sequence, b.score, COALESCE(substr(i.content, 1, 262144), c.name) AS matched
      FROM best b JOIN contexts c ON c.id = b.context_id
      LEFT JOIN context_items i ON i.context_id = b.context_id AND i.sequence = b.sequence
      ORDER BY b.score DESC, b.context_id DESC",

@@ -25,7 +25,10 @@ pub(super) use super::{
 pub(super) use door::Door;
 pub(super) use statement::Statement;
 
-use crate::store::{Result, StoreError, signals::Signals};
+use crate::{
+    metrics,
+    store::{Idempotency, Result, StoreError, outage::Loss, signals::Signals},
+};
 use sqlx::Transaction;
 use std::{future::Future, time::Duration};
 use tokio::sync::Mutex;
@@ -46,44 +49,83 @@ pub(crate) struct SqlStore {
 const BEGIN: Statement = Statement::new("transaction.begin", dialect::BEGIN);
 const COMMIT: Statement = Statement::new("transaction.commit", "COMMIT");
 
-/// How often a transaction runs that the database undoes in favour of another.
-const ATTEMPTS: u32 = 4;
+/// How often a transaction runs once more that the database undid in favour of another.
+const CONFLICTS: u32 = 3;
+
+/// Whether something may be done twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Twice {
+    /// The second time finds what the first one did.
+    Safe,
+    Unsafe,
+}
+
+impl Twice {
+    fn with(idempotency: Option<&Idempotency>) -> Self {
+        if idempotency.is_some() { Self::Safe } else { Self::Unsafe }
+    }
+}
 
 impl SqlStore {
     pub(super) fn new(read: Door, write: Door, signals: Signals) -> Self {
         Self {
             read,
-            write,
+            write: write.for_changes(),
             signals,
             turn: Mutex::new(Uuid::nil()),
         }
     }
 
     async fn begin(&self) -> Result<Transaction<'static, Db>> {
-        BEGIN
-            .measure(async { self.write.begin_with(BEGIN.sent()).await })
-            .await
+        let begun = async { Ok(self.write.begin_with(|| BEGIN.sent()).await?) };
+        BEGIN.measure(begun).await
+    }
+
+    /// Makes `attempt` again when nothing of it took place: the database undid it because of another transaction, or
+    /// was lost before it was told to commit. What is safe to do `twice` is also made again when it may have taken place.
+    async fn again<T, F: Future<Output = Result<T>> + Send>(
+        &self,
+        twice: Twice,
+        mut attempt: impl FnMut() -> F + Send,
+    ) -> Result<T> {
+        let mut patience = self.write.patience();
+        let mut conflicts = 0;
+        loop {
+            let error = match attempt().await {
+                Err(error) => error,
+                done => return done,
+            };
+            let repeat = match error.loss() {
+                Some(loss) => patience.again(loss).await,
+                None if twice == Twice::Safe && matches!(error, StoreError::InDoubt(_)) => {
+                    patience.again(Loss::Connection).await
+                }
+                None if error.is_serialization() && conflicts < CONFLICTS => {
+                    conflicts += 1;
+                    metrics::DB_RETRIES.inc(["conflict"]);
+                    tokio::time::sleep(Duration::from_millis(5 << conflicts)).await;
+                    true
+                }
+                None => false,
+            };
+            if !repeat {
+                return Err(error);
+            }
+        }
+    }
+
+    /// [`Self::again`] for what is not to be done twice.
+    async fn retrying<T, F: Future<Output = Result<T>> + Send>(
+        &self,
+        attempt: impl FnMut() -> F + Send,
+    ) -> Result<T> {
+        self.again(Twice::Unsafe, attempt).await
     }
 }
 
 async fn commit(transaction: Transaction<'static, Db>) -> Result<()> {
-    COMMIT.measure(transaction.commit()).await
-}
-
-/// Runs a transaction again when the database undid it because of another one.
-async fn retrying<T, F: Future<Output = Result<T>> + Send>(
-    mut attempt: impl FnMut() -> F + Send,
-) -> Result<T> {
-    let mut tried = 1;
-    loop {
-        match attempt().await {
-            Err(e) if e.is_serialization() && tried < ATTEMPTS => {
-                tokio::time::sleep(Duration::from_millis(5 << tried)).await;
-                tried += 1;
-            }
-            done => return done,
-        }
-    }
+    let committed = async { transaction.commit().await.map_err(StoreError::of_change) };
+    COMMIT.measure(committed).await
 }
 
 /// Holds a row, which counts the change that was just made to it, to the version that the caller expects before it.

@@ -1,7 +1,7 @@
 //! Schedules.
 
 use super::{
-    SqlStore, Statement, check_version, commit, dialect::skip_locked, keys, retrying, statement::Call,
+    SqlStore, Statement, check_version, commit, dialect::skip_locked, keys, statement::Call,
 };
 use crate::clock::now;
 use crate::store::{
@@ -151,7 +151,7 @@ impl ScheduleStore for SqlStore {
         version: i64,
         new: &ScheduleSpec<'_>,
     ) -> Result<Schedule> {
-        retrying(|| async {
+        self.retrying(|| async {
             let mut tx = self.begin().await?;
             let call = UPDATE.bind(id.0).bind(tenant.0).bind(micros(now()));
             let row = bind_spec(call, new)?.first::<ScheduleRow>(&mut *tx).await?;
@@ -164,7 +164,7 @@ impl ScheduleStore for SqlStore {
     }
 
     async fn delete_schedule(&self, tenant: TenantId, id: ScheduleId, if_version: Option<i64>) -> Result<()> {
-        retrying(|| async {
+        self.retrying(|| async {
             let mut tx = self.begin().await?;
             let row = DELETE.bind(id.0).bind(tenant.0).first::<(i64,)>(&mut *tx).await?;
             let (next,) = row.ok_or(StoreError::NotFound)?;
@@ -175,7 +175,7 @@ impl ScheduleStore for SqlStore {
     }
 
     async fn claim_due_schedules(&self, now: Time, until: Time, limit: u32) -> Result<Vec<Schedule>> {
-        retrying(|| async {
+        self.retrying(|| async {
             let call = CLAIM.bind(micros(now)).bind(micros(until)).bind(i64::from(limit));
             read_all(call.all::<ScheduleRow>(&self.write).await?)
         })

@@ -2,9 +2,11 @@
 
 use super::Db;
 use super::dialect::{self, SYSTEM};
-use super::door::{On, Sent};
+use super::door::{Effect, On, Rows, Sent, Want};
 use crate::store::{Result, StoreError, settings::PATIENCE, timings::TIMINGS, trace_comment};
-use sqlx::{AssertSqlSafe, Database, Encode, Execute as _, FromRow, SqlSafeStr as _, SqlStr, Type};
+use sqlx::{
+    Arguments as _, AssertSqlSafe, Database, Encode, FromRow, SqlSafeStr as _, SqlStr, Type, error::BoxDynError,
+};
 use std::time::Instant;
 use tokio::time::timeout;
 
@@ -23,7 +25,10 @@ fn silent() -> sqlx::Error {
 /// A statement with its arguments, about to be run.
 pub(crate) struct Call {
     statement: Statement,
-    query: Sent,
+    arguments: <Db as Database>::Arguments,
+    /// Why an argument cannot be sent.
+    unfit: Option<BoxDynError>,
+    persistent: bool,
 }
 
 impl Statement {
@@ -33,9 +38,11 @@ impl Statement {
     }
 
     /// Runs `future`, which runs this statement, in its span and metrics.
-    pub(crate) async fn measure<T>(&self, future: impl Future<Output = sqlx::Result<T>>) -> Result<T> {
-        let patient = async { timeout(PATIENCE, future).await.unwrap_or_else(|_| Err(silent())) };
-        let answer = async { patient.await.map_err(StoreError::from) };
+    pub(crate) async fn measure<T>(&self, future: impl Future<Output = Result<T>>) -> Result<T> {
+        let answer = async {
+            let answered = timeout(PATIENCE, future).await;
+            answered.unwrap_or_else(|_| Err(silent().into()))
+        };
         let started = Instant::now();
         let result =
             telemetry::db::query(SYSTEM, self.operation, self.text, StoreError::is_failure, answer).await;
@@ -69,44 +76,51 @@ impl Statement {
     pub(crate) fn call(self) -> Call {
         Call {
             statement: self,
-            query: sqlx::query(self.text),
+            arguments: Default::default(),
+            unfit: None,
+            persistent: true,
         }
     }
 }
 
 impl Call {
     /// The next argument.
-    pub(crate) fn bind<T: Encode<'static, Db> + Type<Db> + 'static>(self, value: T) -> Self {
-        Self {
-            query: self.query.bind(value),
-            ..self
+    pub(crate) fn bind<T: Encode<'static, Db> + Type<Db> + 'static>(mut self, value: T) -> Self {
+        if let Err(error) = self.arguments.add(value) {
+            self.unfit.get_or_insert(error);
         }
+        self
     }
 
     /// Plans it anew for these very arguments, where a plan for any would be a bad one.
     pub(crate) fn unprepared(self) -> Self {
         Self {
-            query: self.query.persistent(false),
+            persistent: false,
             ..self
         }
     }
 
-    /// As it is sent: with a comment it is another text each time, and must not push the others out of the
-    /// connection's cache of prepared statements.
-    fn sent(mut self) -> sqlx::Result<Sent> {
-        let Some(text) = self.statement.commented() else {
-            return Ok(self.query);
-        };
-        let arguments = self.query.take_arguments().map_err(sqlx::Error::Encode)?;
-        Ok(sqlx::query_with(text, arguments.unwrap_or_default()).persistent(false))
+    /// As it is sent, once or again. With a comment it is another text each time, and must not push the others out of
+    /// the connection's cache of prepared statements.
+    pub(super) fn sent(&self) -> sqlx::Result<Sent> {
+        if let Some(unfit) = &self.unfit {
+            return Err(sqlx::Error::Encode(unfit.to_string().into()));
+        }
+        let arguments = self.arguments.clone();
+        Ok(match self.statement.commented() {
+            Some(text) => sqlx::query_with(text, arguments).persistent(false),
+            None => sqlx::query_with(self.statement.text, arguments).persistent(self.persistent),
+        })
+    }
+
+    async fn run<W: Want>(self, on: impl On) -> Result<W::Answer> {
+        let statement = self.statement;
+        statement.measure(on.run::<W>(self)).await
     }
 
     /// Runs it for its effect; says how many rows it touched.
     pub(crate) async fn execute(self, on: impl On) -> Result<u64> {
-        let statement = self.statement;
-        let done = statement
-            .measure(async { on.execute(self.sent()?).await })
-            .await?;
+        let done = self.run::<Effect>(on).await?;
         Ok(done.rows_affected())
     }
 
@@ -115,8 +129,7 @@ impl Call {
     where
         R: for<'r> FromRow<'r, <Db as Database>::Row>,
     {
-        let statement = self.statement;
-        let rows = statement.measure(async { on.rows(self.sent()?).await }).await?;
+        let rows = self.run::<Rows>(on).await?;
         rows.iter()
             .map(|row| R::from_row(row).map_err(StoreError::from))
             .collect()

@@ -3,12 +3,12 @@
 //! What may meet another transaction over several rows is run again when the database undid it.
 
 use super::{
-    SqlStore, Statement, contexts, dialect, executions, items, keys, leases, retrying, search, statistics,
+    SqlStore, Statement, Twice, contexts, dialect, executions, items, keys, leases, search, statistics,
     tenants, tools,
 };
 use crate::store::{
     Append, Appended, CatalogueChanges, Contents, CredentialsChange, ExecutionFilter, Idempotency, KeyOwner,
-    Made, PoolState, Result, SealedCredentials, StatementStatistics, Store,
+    Made, PoolState, Result, Schema, SealedCredentials, StatementStatistics, Store,
 };
 use domain::{
     ApiKeyId, ContextId, ExecutionId, TenantId, Time, ToolId,
@@ -34,8 +34,8 @@ impl Store for SqlStore {
         dialect::pool_state(self)
     }
 
-    async fn migrate(&self) -> Result<()> {
-        dialect::migrate(self).await
+    async fn migrate_to(&self, schema: Schema) -> Result<()> {
+        dialect::migrate(self, schema).await
     }
 
     async fn ping(&self) -> Result<()> {
@@ -122,7 +122,7 @@ impl Store for SqlStore {
         items: &[NewItem],
         idempotency: Option<&Idempotency>,
     ) -> Result<Made<Context>> {
-        retrying(|| contexts::create(self, tenant, new, items, idempotency)).await
+        self.again(Twice::with(idempotency), || contexts::create(self, tenant, new, items, idempotency)).await
     }
 
     async fn get_context(&self, tenant: TenantId, id: ContextId) -> Result<Context> {
@@ -145,11 +145,11 @@ impl Store for SqlStore {
         patch: &ContextPatch,
         if_version: Option<i64>,
     ) -> Result<Context> {
-        retrying(|| contexts::update(self, tenant, id, patch, if_version)).await
+        self.retrying(|| contexts::update(self, tenant, id, patch, if_version)).await
     }
 
     async fn delete_context(&self, tenant: TenantId, id: ContextId, if_version: Option<i64>) -> Result<()> {
-        retrying(|| contexts::delete(self, tenant, id, if_version)).await
+        self.retrying(|| contexts::delete(self, tenant, id, if_version)).await
     }
 
     async fn append_items(
@@ -158,7 +158,7 @@ impl Store for SqlStore {
         id: ContextId,
         append: Append<'_>,
     ) -> Result<Made<Appended>> {
-        retrying(|| contexts::append(self, tenant, id, append)).await
+        self.again(Twice::with(append.idempotency), || contexts::append(self, tenant, id, append)).await
     }
 
     async fn list_items(
@@ -169,7 +169,7 @@ impl Store for SqlStore {
         max_bytes: usize,
         newest_first: bool,
     ) -> Result<Contents> {
-        items::list(self, tenant, id, page, max_bytes, newest_first).await
+        self.again(Twice::Safe, || items::list(self, tenant, id, page, max_bytes, newest_first)).await
     }
 
     async fn search_contexts(
@@ -183,7 +183,7 @@ impl Store for SqlStore {
     }
 
     async fn expire_contexts(&self, now: Time, limit: u32) -> Result<u64> {
-        retrying(|| contexts::expire(self, now, limit)).await
+        self.retrying(|| contexts::expire(self, now, limit)).await
     }
 
     async fn count_active_contexts(&self, now: Time) -> Result<Vec<(String, i64)>> {
@@ -196,7 +196,7 @@ impl Store for SqlStore {
         spec: &ToolSpec,
         credentials: Option<&SealedCredentials>,
     ) -> Result<Tool> {
-        retrying(|| tools::create(self, tenant, spec, credentials)).await
+        self.retrying(|| tools::create(self, tenant, spec, credentials)).await
     }
 
     async fn get_tool(&self, tenant: TenantId, name: &str) -> Result<Tool> {
@@ -226,11 +226,11 @@ impl Store for SqlStore {
         credentials: &CredentialsChange,
         if_version: Option<i64>,
     ) -> Result<Tool> {
-        retrying(|| tools::update(self, tenant, spec, credentials, if_version)).await
+        self.retrying(|| tools::update(self, tenant, spec, credentials, if_version)).await
     }
 
     async fn delete_tool(&self, tenant: TenantId, name: &str) -> Result<()> {
-        retrying(|| tools::delete(self, tenant, name)).await
+        self.retrying(|| tools::delete(self, tenant, name)).await
     }
 
     async fn credentials_to_rekey(
@@ -264,11 +264,11 @@ impl Store for SqlStore {
     }
 
     async fn purge_executions(&self, before: Time, limit: u32) -> Result<u64> {
-        retrying(|| executions::purge(self, before, limit)).await
+        self.retrying(|| executions::purge(self, before, limit)).await
     }
 
     async fn purge_idempotency(&self, now: Time, limit: u32) -> Result<u64> {
-        retrying(|| contexts::purge_idempotency(self, now, limit)).await
+        self.retrying(|| contexts::purge_idempotency(self, now, limit)).await
     }
 
     async fn hold_lease(&self, name: &str, owner: &str, ttl: Duration) -> Result<bool> {

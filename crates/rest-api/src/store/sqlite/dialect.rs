@@ -2,8 +2,9 @@
 
 use super::sql::{Door, SqlStore, Statement};
 use crate::store::{
-    DatabaseSettings, PoolState, Result,
+    DatabaseSettings, PoolState, Result, Schema,
     inspect::PoolReport,
+    migrations,
     rows::ItemRow,
     signals::Signals,
     text::{Query, spaced},
@@ -78,6 +79,8 @@ macro_rules! chosen {
 }
 pub(crate) use {chosen, held, ids, now_micros, picks, skip_locked};
 
+/// There is no server that could go away and come back.
+const NO_SERVER: Duration = Duration::ZERO;
 /// How often a migration is tried that meets another process's: SQLite has no lock for it to wait on.
 const MIGRATION_ATTEMPTS: u32 = 5;
 
@@ -111,12 +114,13 @@ pub(crate) async fn connect(settings: &DatabaseSettings) -> Result<SqlStore> {
         .connect_with(options.clone())
         .await?;
     // A database in memory belongs to its one connection.
-    let write = Door::new(write);
+    let write = Door::new(write, NO_SERVER);
     let read = match in_memory {
         true => write.clone(),
         false => Door::new(
             pool.max_connections(settings.max_connections)
                 .connect_lazy_with(options.pragma("query_only", "on")),
+            NO_SERVER,
         ),
     };
     Ok(SqlStore::new(read, write, Signals::in_process()))
@@ -138,14 +142,14 @@ pub(crate) fn pools(store: &SqlStore) -> Vec<PoolReport> {
 }
 
 /// Brings the schema up to date.
-pub(crate) async fn migrate(store: &SqlStore) -> Result<()> {
-    let mut migrator: Migrator = sqlx::migrate!("migrations/sqlite");
-    migrator.set_ignore_missing(true);
+pub(crate) async fn migrate(store: &SqlStore, schema: Schema) -> Result<()> {
+    static OURS: Migrator = sqlx::migrate!("migrations/sqlite");
+    let migrator = schema.migrator(&OURS);
     let mut tried = 1;
     loop {
         match migrator.run(&*store.write).await {
             Err(_) if tried < MIGRATION_ATTEMPTS => tried += 1,
-            done => return Ok(done?),
+            done => return migrations::told(&migrator, done),
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
@@ -229,7 +233,8 @@ pub(crate) const SEARCH: Statement = Statement::new(
          AND ($7 IS NULL OR c.kind = $7) AND ($8 IS NULL OR c.status = $8)
      ),
      best AS (SELECT * FROM hits WHERE place = 1 ORDER BY score DESC, context_id DESC LIMIT $9)
-     SELECT c.*, b.sequence, b.score, COALESCE(substr(i.content, 1, 262144), c.name) AS matched
+     SELECT c.id, c.tenant_id, c.name, c.kind, c.agent_id, c.session_id, c.metadata, c.status, c.version, c.item_count,
+            c.size_bytes, c.created_at, c.updated_at, c.expires_at, b.sequence, b.score, COALESCE(substr(i.content, 1, 262144), c.name) AS matched
      FROM best b JOIN contexts c ON c.id = b.context_id
      LEFT JOIN context_items i ON i.context_id = b.context_id AND i.sequence = b.sequence
      ORDER BY b.score DESC, b.context_id DESC",

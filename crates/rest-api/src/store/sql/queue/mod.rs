@@ -7,7 +7,7 @@ mod lease;
 mod reap;
 mod state;
 
-use super::{SqlStore, retrying};
+use super::SqlStore;
 use crate::clock::now;
 use crate::store::{
     End, HeldLease, LeaseAsk, Leased, Made, NewExecution, QueueState, QueueStore, Reaped, Renewed, Result,
@@ -75,7 +75,7 @@ impl QueueStore for SqlStore {
     }
 
     async fn renew_leases(&self, held: &[HeldLease], expires_at: Time) -> Result<Vec<Renewed>> {
-        retrying(|| attempts::renew(self, held, expires_at)).await
+        self.retrying(|| attempts::renew(self, held, expires_at)).await
     }
 
     async fn end_attempt(&self, id: ExecutionId, token: i64, end: End<'_>) -> Result<Execution> {

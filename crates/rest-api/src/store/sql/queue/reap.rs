@@ -1,6 +1,6 @@
 //! What nobody ends any more: lost leases, and deadlines that passed before anything began.
 
-use super::super::{SqlStore, Statement, dialect::skip_locked, retrying};
+use super::super::{SqlStore, Statement, dialect::skip_locked};
 use crate::store::{
     MAX_LOST, Reaped, Result, Signal,
     rows::{ReapedRow, micros, read_all},
@@ -44,13 +44,13 @@ const LATE: Statement = Statement::new(
 );
 
 pub(super) async fn reap(store: &SqlStore, now: Time, limit: u32) -> Result<Vec<Reaped>> {
-    let lost = retrying(|| {
+    let lost = store.retrying(|| {
         let call = LOST.bind(micros(now)).bind(i64::from(limit)).bind(MAX_LOST);
         call.all::<ReapedRow>(&store.write)
     });
     let mut reaped = read_all(lost.await?)?;
     tell(store, &reaped);
-    let late = retrying(|| {
+    let late = store.retrying(|| {
         let call = LATE.bind(micros(now)).bind(i64::from(limit));
         call.all::<ReapedRow>(&store.write)
     });
