@@ -103,7 +103,7 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "generated",
-        about: "the SLOs' rules and dashboard are as slos.yaml says",
+        about: "the SLOs' rules and dashboard, Kubernetes' monitoring",
         run: generate::check,
     },
     Step {

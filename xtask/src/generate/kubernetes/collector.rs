@@ -57,7 +57,7 @@ fn gateway(sources: &Sources) -> anyhow::Result<File> {
     };
     let data = json!({"config.yaml": config, "production.yaml": sampling});
     let objects = vec![
-        config_map(MONITORING, "otel-collector", "otel-collector", data),
+        config_map(MONITORING, "otel-collector", "otel-collector", &data),
         component.service(&["otlp-grpc", "otlp-http"]),
         component.deployment(),
     ];
@@ -106,7 +106,7 @@ fn agent(sources: &Sources) -> anyhow::Result<File> {
     pod["containers"][0]["securityContext"]["capabilities"]["add"] = json!(["DAC_READ_SEARCH"]);
     let data = json!({"config.yaml": config});
     let objects = vec![
-        config_map(LOGS, "otel-collector-logs", "otel-collector-logs", data),
+        config_map(LOGS, "otel-collector-logs", "otel-collector-logs", &data),
         set,
     ];
     let about = format!(
@@ -134,22 +134,19 @@ fn agent_configuration(sources: &Sources) -> anyhow::Result<String> {
         .iter()
         .position(|operator| operator["id"] == FIRST_OF_ALL);
     let all = all.with_context(|| format!("{CONFIG} has no operator `{FIRST_OF_ALL}`"))?;
-    let own: Vec<Yaml> = [pods_line(), service()]
-        .into_iter()
+    let own: Vec<Yaml> = whose_line()
+        .iter()
         .map(yaml_serde::to_value)
         .collect::<Result<_, _>>()?;
     operators.splice(..all, own);
     Ok(yaml_serde::to_string(&config)?)
 }
 
-/// A line as the container runtime wrote it. The namespace, the pod and the container come from the file's path.
-fn pods_line() -> Value {
-    json!({"type": "container", "id": "pod", "max_log_size": "256KiB"})
-}
-
-/// The container's name, as compose's service. A service's name is given in the services' namespace only: elsewhere
-/// the namespace stands before it, so that nobody's lines pass for a service's.
-fn service() -> Value {
+/// A line as the container runtime wrote it; the namespace, the pod and the container come from the file's path.
+///
+/// The container's name is what compose's service is. A service's name is given in the services' namespace only:
+/// elsewhere the namespace stands before it, so that nobody's lines pass for a service's.
+fn whose_line() -> [Value; 4] {
     let (namespace, name) = (
         r#"resource["k8s.namespace.name"]"#,
         r#"resource["k8s.container.name"]"#,
@@ -157,7 +154,13 @@ fn service() -> Value {
     let value = format!(
         r#"EXPR({namespace} == "{SERVICES}" or not ({name} in ["rest-api", "mcp-server", "worker"]) ? {name} : {namespace} + "/" + {name})"#
     );
-    json!({"type": "add", "id": "service", "field": "resource.service", "value": value})
+    [
+        json!({"type": "container", "id": "pod", "max_log_size": "256KiB"}),
+        json!({"type": "add", "id": "service", "field": "resource.service", "value": value}),
+        // Each of what stays is kept with every line.
+        json!({"type": "remove", "id": "without_container", "field": name}),
+        json!({"type": "remove", "id": "without_uid", "field": r#"resource["k8s.pod.uid"]"#}),
+    ]
 }
 
 /// Leaves one pipeline, and of receivers and exporters those it has.

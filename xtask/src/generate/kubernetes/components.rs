@@ -54,7 +54,7 @@ fn alertmanager(sources: &Sources) -> anyhow::Result<File> {
     let about = "deploy/alertmanager, byte for byte. Whom it tells stands in the Secret `alertmanager`\n\
         (slack_webhook_url, pagerduty_routing_key, dead_man_url): docs/KUBERNETES.md.";
     let objects = vec![
-        config_map(MONITORING, "alertmanager", "alertmanager", data(texts)),
+        config_map(MONITORING, "alertmanager", "alertmanager", &data(texts)),
         component.service(&["http"]),
         component.stateful_set("1Gi"),
     ];
@@ -112,7 +112,7 @@ fn grafana(sources: &Sources) -> anyhow::Result<File> {
     let about = "deploy/grafana/provisioning, byte for byte. Its password is in the Secret `grafana-admin`: it does not\n\
         start without. Changed dashboards (dashboard-*.yaml) are shown within minutes, without a restart.";
     let objects = vec![
-        config_map(MONITORING, "grafana", "grafana", data(texts)),
+        config_map(MONITORING, "grafana", "grafana", &data(texts)),
         component.service(&["http"]),
         component.stateful_set("1Gi"),
     ];
@@ -135,11 +135,11 @@ fn loki(sources: &Sources) -> anyhow::Result<File> {
         ..Component::of("loki", &sources.service("loki")?)
     };
     let objects = vec![
-        config_map(MONITORING, "loki", "loki", json!({"config.yaml": config})),
+        config_map(MONITORING, "loki", "loki", &json!({"config.yaml": config})),
         component.service(&["http"]),
         component.stateful_set("20Gi"),
     ];
-    let about = "deploy/loki/config.yaml, byte for byte: one process on one volume. docs/SCALING.md: what comes after.";
+    let about = "deploy/loki/config.yaml, byte for byte: one process on one volume. docs/SCALING.md: what follows past one machine.";
     Ok(File::new("loki", about, objects))
 }
 
@@ -163,12 +163,11 @@ fn jaeger(sources: &Sources) -> anyhow::Result<File> {
         ..Component::of("jaeger", &sources.service("jaeger")?)
     };
     let objects = vec![
-        config_map(MONITORING, "jaeger", "jaeger", json!({"config.yaml": config})),
+        config_map(MONITORING, "jaeger", "jaeger", &json!({"config.yaml": config})),
         component.service(&["http", "otlp-grpc"]),
         component.stateful_set("10Gi"),
     ];
-    let about =
-        "deploy/jaeger/config.yaml, byte for byte: Badger on one volume. docs/SCALING.md: what comes after.";
+    let about = "deploy/jaeger/config.yaml, byte for byte: Badger on one volume. docs/SCALING.md: what follows past one machine.";
     Ok(File::new("jaeger", about, objects))
 }
 

@@ -61,7 +61,7 @@ pub(super) fn file() -> File {
                 spec[field] = json!(rules);
             }
         }
-        objects.push(policy(namespace_of(component), component, component, spec));
+        objects.push(policy(namespace_of(component), component, component, &spec));
     }
     let about = "Nothing in, nothing out but names' addresses and what is said here. A database at another port, an\n\
         Alertmanager that tells somebody inside of the cluster: add a NetworkPolicy, they add up.\n\
@@ -125,12 +125,12 @@ fn closed(namespace: &str) -> [Value; 2] {
     let dns = json!([{"ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]}]);
     let dns = json!({"podSelector": {}, "policyTypes": ["Egress"], "egress": dns});
     [
-        policy(namespace, "closed", namespace, everything),
-        policy(namespace, "dns", namespace, dns),
+        policy(namespace, "closed", namespace, &everything),
+        policy(namespace, "dns", namespace, &dns),
     ]
 }
 
-fn policy(namespace: &str, name: &str, component: &str, spec: Value) -> Value {
+fn policy(namespace: &str, name: &str, component: &str, spec: &Value) -> Value {
     object(
         ("networking.k8s.io/v1", "NetworkPolicy"),
         namespace,

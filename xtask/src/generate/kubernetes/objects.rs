@@ -43,7 +43,7 @@ fn labels(component: &str) -> Value {
     json!({"app.kubernetes.io/name": component, "app.kubernetes.io/part-of": "devops-mcp"})
 }
 
-pub(super) fn config_map(namespace: &str, name: &str, component: &str, data: Value) -> Value {
+pub(super) fn config_map(namespace: &str, name: &str, component: &str, data: &Value) -> Value {
     object(
         ("v1", "ConfigMap"),
         namespace,

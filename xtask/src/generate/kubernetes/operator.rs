@@ -18,7 +18,9 @@ pub(super) fn files(sources: &Sources) -> anyhow::Result<Vec<File>> {
     let about = format!(
         "For kube-prometheus-stack, installed as the release `{RELEASE}` (another one's name goes into the label\n\
          `release`, or its *SelectorNilUsesHelmValues are false). PodMonitors, not ServiceMonitors, which would put their\n\
-         own `service` in the place of the services'. Jobs are named as in deploy/prometheus/prometheus.yml."
+         own `service` in the place of the services'. Jobs are named as in deploy/prometheus/prometheus.yml.\n\
+         Its Prometheus needs retention: 40d (the objectives look back 30 days), enableFeatures: [exemplar-storage] and\n\
+         externalLabels: {{environment: …}}; where NetworkPolicies hold, it must be let in to these ports."
     );
     let monitors = JOBS
         .iter()
@@ -65,7 +67,7 @@ fn monitor(job: &Job) -> Value {
         "selector": selector,
         "podMetricsEndpoints": [{"port": job.port, "interval": "15s", "scrapeTimeout": "10s", "relabelings": labels}],
     });
-    ours("PodMonitor", job.name, job.name, json!({"spec": spec}))
+    ours("PodMonitor", job.name, job.components[0], json!({"spec": spec}))
 }
 
 /// Loki and Jaeger, from another namespace; Prometheus and Alertmanager come with the stack, under the same ids.
@@ -87,7 +89,7 @@ fn data_sources(sources: &Sources) -> anyhow::Result<File> {
         source["url"] = format!("{host}.{MONITORING}:{port}").into();
     }
     let data = json!({"devops-mcp.yaml": yaml_serde::to_string(&config)?});
-    let mut object = config_map(MONITORING, "grafana-datasources", "grafana", data);
+    let mut object = config_map(MONITORING, "grafana-datasources", "grafana", &data);
     object["metadata"]["labels"]["grafana_datasource"] = json!("1");
     let about = format!(
         "Loki and Jaeger of {DATA_SOURCES}. Where Grafana's sidecar looks in its own namespace only, apply it\n\

@@ -5,7 +5,7 @@ use super::{
     objects::{Component, LOGS, MONITORING, SERVICES, Volume, config_map, namespace_of, object, setting},
     sources::Sources,
 };
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use yaml_serde::Value as Yaml;
@@ -99,7 +99,7 @@ pub(super) fn files(sources: &Sources) -> anyhow::Result<Vec<File>> {
     objects.extend([SERVICES, MONITORING, LOGS].into_iter().flat_map(access));
     let config = json!({"prometheus.yml": configuration(sources)?});
     objects.extend([
-        config_map(MONITORING, "prometheus", "prometheus", config),
+        config_map(MONITORING, "prometheus", "prometheus", &config),
         component.service(&["http"]),
         component.stateful_set("20Gi"),
     ]);
@@ -113,7 +113,7 @@ pub(super) fn files(sources: &Sources) -> anyhow::Result<Vec<File>> {
         MONITORING,
         "prometheus-rules",
         "prometheus",
-        Value::Object(data.collect()),
+        &Value::Object(data.collect()),
     );
     Ok(vec![
         File::new(
@@ -170,23 +170,41 @@ fn configuration(sources: &Sources) -> anyhow::Result<String> {
         "relabel_configs": alertmanager.relabelling(),
     }]}))?;
     let scraped = config["scrape_configs"].as_sequence_mut();
-    for scraped in scraped.with_context(|| format!("{CONFIG} has no scrape_configs"))? {
+    let scraped = scraped.with_context(|| format!("{CONFIG} has no scrape_configs"))?;
+    ensure!(
+        scraped.len() == JOBS.len(),
+        "{CONFIG} lacks one of the {} jobs",
+        JOBS.len()
+    );
+    for scraped in scraped {
         let name = scraped["job_name"].as_str().unwrap_or_default().to_owned();
         let job = JOBS.iter().find(|job| job.name == name);
         let job = job.with_context(|| format!("{CONFIG}: whose pods are the job `{name}` is not known"))?;
-        let fields = scraped.as_mapping_mut().context("a job is a mapping")?;
-        fields.retain(|key, _| {
-            !key.as_str()
-                .is_some_and(|key| key.ends_with("_sd_configs") || key == "static_configs")
-        });
-        fields.insert(
-            Yaml::from("kubernetes_sd_configs"),
-            yaml_serde::to_value(job.discovery())?,
-        );
-        fields.insert(
-            Yaml::from("relabel_configs"),
-            yaml_serde::to_value(job.relabelling())?,
-        );
+        rewrite(scraped, job).with_context(|| format!("{CONFIG}: job `{name}`"))?;
     }
     Ok(yaml_serde::to_string(&config)?)
+}
+
+fn rewrite(scraped: &mut Yaml, job: &Job) -> anyhow::Result<()> {
+    let port = scraped["dns_sd_configs"][0]["port"].as_u64().or_else(|| {
+        let target = scraped["static_configs"][0]["targets"][0].as_str();
+        target?.rsplit_once(':')?.1.parse().ok()
+    });
+    ensure!(
+        port == Some(job.number.into()),
+        "scrapes {port:?}, not {}",
+        job.number
+    );
+    let fields = scraped.as_mapping_mut().context("is no mapping")?;
+    fields.retain(|key, _| {
+        let key = key.as_str().unwrap_or_default();
+        !key.ends_with("_sd_configs") && key != "static_configs"
+    });
+    for (key, value) in [
+        ("kubernetes_sd_configs", job.discovery()),
+        ("relabel_configs", job.relabelling()),
+    ] {
+        fields.insert(key.into(), yaml_serde::to_value(value)?);
+    }
+    Ok(())
 }
