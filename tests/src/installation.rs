@@ -2,7 +2,8 @@
 //!
 //! `E2E_INSTALLATION=1` and the variables of its `stack.env` (`REST_URL`, `MCP_URL`, `WORKER_URL`, `COMPOSE_PROJECT`) say
 //! which. Only tests that are content with services as they are can run on it; `TARGET_HOST` is the name by which its
-//! worker reaches this host.
+//! worker reaches this host. Without `COMPOSE_PROJECT`, `rest-api` is a command of this machine that has the
+//! installation's configuration: in a pod beside those of rest-api.
 
 use crate::stack::{MCP_SERVER, REST_API, WORKER};
 use anyhow::Context;
@@ -15,7 +16,8 @@ pub struct Installation {
     rest: String,
     mcp: String,
     worker: String,
-    project: String,
+    /// The compose project whose containers these are.
+    project: Option<String>,
 }
 
 impl Installation {
@@ -34,7 +36,7 @@ impl Installation {
             rest: variable("REST_URL")?,
             mcp: mcp.strip_suffix("/mcp").unwrap_or(&mcp).to_owned(),
             worker: variable("WORKER_URL")?,
-            project: variable("COMPOSE_PROJECT")?,
+            project: env::var("COMPOSE_PROJECT").ok(),
         }))
     }
 
@@ -51,11 +53,17 @@ impl Installation {
         }
     }
 
-    /// `rest-api ARGUMENTS`, in its container.
+    /// `rest-api ARGUMENTS`, where its configuration is.
     pub fn admin(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new("docker");
-        let container = format!("{}-rest-api-1", self.project);
-        command.args(["exec", &container, "rest-api"]).args(arguments);
+        let mut command = match &self.project {
+            Some(project) => {
+                let mut command = Command::new("docker");
+                command.args(["exec", &format!("{project}-rest-api-1"), "rest-api"]);
+                command
+            }
+            None => Command::new("rest-api"),
+        };
+        command.args(arguments);
         command
     }
 }

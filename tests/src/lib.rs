@@ -4,6 +4,7 @@
 //! a directory of its own; [`rest`], [`mcp`] and [`raw`] are clients; [`Sink`] stands where the collector would,
 //! [`Target`] where a tool's endpoint would.
 
+pub mod alerts;
 pub mod backend;
 pub mod conformance;
 pub mod installation;

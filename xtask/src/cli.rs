@@ -1,6 +1,6 @@
 //! The command line: which command runs which module.
 
-use crate::{check, dev, doctor, generate, images, integration, load, stack, test, traffic};
+use crate::{check, cluster, dev, doctor, generate, images, integration, load, stack, test, traffic};
 use clap::Parser;
 
 /// Starts, tests, checks and loads DevOps MCP from a clone.
@@ -21,6 +21,7 @@ enum Command {
     Images(images::Args),
     Stack(stack::Args),
     Integration(integration::Args),
+    ClusterTest(cluster::Args),
 }
 
 /// Runs what the command line asks for.
@@ -36,5 +37,6 @@ pub(crate) fn run() -> anyhow::Result<()> {
         Command::Images(args) => images::run(&args),
         Command::Stack(args) => stack::run(&args),
         Command::Integration(args) => integration::run(&args),
+        Command::ClusterTest(args) => cluster::run(&args),
     }
 }

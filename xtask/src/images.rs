@@ -16,6 +16,7 @@ use crate::{
 };
 use anyhow::{Context as _, bail, ensure};
 use context::Context;
+pub(crate) use context::strip;
 use provenance::Provenance;
 use std::{path::PathBuf, process::Command, time::Instant};
 

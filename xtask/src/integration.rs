@@ -27,7 +27,7 @@ const HOST: &str = "host.docker.internal";
 const SINK_PORT: u16 = 9199;
 /// The end-to-end tests that are content with services as they are. The others want settings of their own, or to kill
 /// and start services: they run on services of their own in `cargo xtask test`.
-const END_TO_END: [&str; 20] = [
+pub(crate) const END_TO_END: [&str; 20] = [
     "contexts_rest::a_context_from_its_creation_to_its_end",
     "contexts_rest::listings_are_paged_in_a_stable_order_and_filtered",
     "contexts_rest::search_ranks_marks_and_survives_any_input",

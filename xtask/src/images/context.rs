@@ -63,7 +63,7 @@ impl Context {
 
 /// Copies a binary without its line tables, which are most of it. Function names stay: profiles and backtraces need
 /// them. Without binutils it is copied as it is.
-fn strip(from: &Path, to: &Path) -> anyhow::Result<()> {
+pub(crate) fn strip(from: &Path, to: &Path) -> anyhow::Result<()> {
     if process::on_path("objcopy").is_none() {
         println!("objcopy (binutils) is not installed: the images will be larger than need be");
         fs::copy(from, to).with_context(|| format!("copying {}", from.display()))?;

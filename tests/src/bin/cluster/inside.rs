@@ -12,6 +12,8 @@ use std::time::Duration;
 
 /// What the tests' own pods are called by; test-only NetworkPolicies know them by it.
 pub(crate) const NAME: &str = "cluster-test";
+/// How many events are shown.
+const EVENTS: usize = 15;
 /// Until a Job's container runs.
 const START: Duration = Duration::from_secs(120);
 
@@ -181,21 +183,37 @@ impl Running {
         });
         match started.await {
             Ok(()) => Ok(()),
-            Err(error) => Err(error.context(why(SERVICES, &selector).await)),
+            Err(error) => Err(error.context(why(SERVICES, &[&selector]).await)),
         }
     }
 }
 
-/// What a person would look at when pods do not come up: their states and the latest events.
-pub(crate) async fn why(of: Kubectl, selector: &str) -> String {
+/// What a person would look at when pods do not come up: their states, the latest events, and the last lines of those
+/// that are not ready. `narrowed` are options for `kubectl get pods`.
+pub(crate) async fn why(of: Kubectl, narrowed: &[&str]) -> String {
     let look = async |arguments: &[&str]| of.run(arguments).await.unwrap_or_else(|error| error.to_string());
+    let pods = look(&[&["get", "pods", "--output=wide"], narrowed].concat()).await;
     let events = look(&["get", "events", "--sort-by=.lastTimestamp"]).await;
-    let latest: Vec<_> = events.lines().rev().take(12).collect();
-    let latest: Vec<_> = latest.into_iter().rev().collect();
-    format!(
-        "in {}:\n{}\n{}",
-        of.namespace(),
-        look(&["get", "pods", selector, "--output=wide"]).await,
-        latest.join("\n")
-    )
+    let older = events.lines().count().saturating_sub(EVENTS);
+    let mut told = vec![format!("in {}:", of.namespace()), pods];
+    told.extend(events.lines().skip(older).map(str::to_owned));
+    for pod in unready(of, narrowed).await {
+        told.push(format!("the last lines of {pod}:"));
+        told.push(look(&["logs", &pod, "--all-containers", "--tail=8"]).await);
+    }
+    told.join("\n")
+}
+
+async fn unready(of: Kubectl, narrowed: &[&str]) -> Vec<String> {
+    let Ok(pods) = of.json(&[&["pods"], narrowed].concat()).await else {
+        return Vec::new();
+    };
+    let is_ready = |pod: &&Json| {
+        let mut conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
+        conditions.any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+    };
+    let all = pods["items"].as_array().into_iter().flatten();
+    all.filter(|pod| !is_ready(pod))
+        .filter_map(|pod| pod["metadata"]["name"].as_str().map(str::to_owned))
+        .collect()
 }

@@ -3,15 +3,22 @@
 //! `run` is at work on the host and drives the cluster by `kubectl` alone. What needs addresses inside of the cluster runs
 //! there, in Jobs and Deployments of the tests' image, in which this program is, too. Each step is a file.
 
+mod alert;
 mod disruptions;
+mod end_to_end;
 mod inside;
 mod install;
 mod kubectl;
 mod load;
+mod overlay;
+mod prove;
 mod rollouts;
 mod setup;
+mod sink;
+mod targets;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use prove::Proof;
 use setup::Setup;
 use std::{process::ExitCode, time::Instant};
 
@@ -34,6 +41,17 @@ enum Command {
     },
     /// Removes everything that `run` has made.
     Remove,
+    /// Proves something of the services beside it, inside of the cluster.
+    Prove {
+        /// What.
+        proof: Proof,
+    },
+    /// Takes alerts, inside of the cluster, and tells each as a line of JSON.
+    Sink {
+        /// Where it listens.
+        #[arg(long)]
+        port: u16,
+    },
     /// Constant load on the services, inside of the cluster.
     Load(Box<load::Args>),
 }
@@ -43,10 +61,18 @@ enum Command {
 enum Step {
     /// From nothing to everything ready.
     Install,
-    /// Service discovery and load while pods come and go.
+    /// The end-to-end tests, through the Services.
+    EndToEnd,
+    /// Prometheus's targets are up, its rules healthy.
+    Targets,
+    /// One request in metrics, logs and traces.
+    Request,
+    /// Load while pods come and go.
     Disruptions,
     /// Rollouts that cannot succeed leave the old version serving, and say why.
     Rollouts,
+    /// A lost Deployment becomes a notification, and its return another.
+    Alert,
 }
 
 #[tokio::main]
@@ -66,6 +92,8 @@ async fn run(command: Command) -> anyhow::Result<bool> {
     match command {
         Command::Run { setup, only } => steps(&setup, &only).await,
         Command::Remove => install::remove().await.map(|()| true),
+        Command::Prove { proof } => prove::inside(proof).await.map(|()| true),
+        Command::Sink { port } => sink::run(port).await.map(|()| true),
         Command::Load(args) => load::run(*args).await.map(|()| true),
     }
 }
@@ -95,8 +123,12 @@ async fn twice(setup: &Setup, step: Step) -> bool {
         let started = Instant::now();
         let result = match step {
             Step::Install => install::run(setup).await,
+            Step::EndToEnd => end_to_end::run(setup).await,
+            Step::Targets => prove::run(setup, Proof::Targets).await,
+            Step::Request => prove::run(setup, Proof::Request).await,
             Step::Disruptions => disruptions::run(setup).await,
             Step::Rollouts => rollouts::run(setup).await,
+            Step::Alert => alert::run(setup).await,
         };
         let took = started.elapsed().as_secs_f32();
         match result {

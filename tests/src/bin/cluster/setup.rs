@@ -18,6 +18,9 @@ pub(crate) struct Setup {
     /// `NAME=IMAGE`: an image to take instead of the manifests' one of that name.
     #[arg(long = "image")]
     pub(crate) images: Vec<Replacement>,
+    /// The end-to-end tests that services as they are can pass.
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) tests: Vec<String>,
     /// Grafana's image cannot be had.
     #[arg(long)]
     pub(crate) without_grafana: bool,

@@ -6,17 +6,15 @@
 
 mod expected;
 mod faults;
-mod notice;
-mod promql;
-mod scale;
-pub(crate) mod sinks;
 
 use crate::stack::Stack;
 use anyhow::{Context, ensure};
-use e2e::wait_at_most;
+use e2e::{
+    alerts::{scale, sinks::Sinks},
+    wait_at_most,
+};
 use expected::Protocol;
 use faults::Faults;
-use sinks::Sinks;
 use std::{cell::RefCell, env, path::Path, time::Duration};
 
 /// Alerts of the traffic before must be over; the longest look back an hour, scaled a minute.

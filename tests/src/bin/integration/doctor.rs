@@ -3,9 +3,9 @@
 //! The installation runs as for the alerts, with its notifications coming here: where they lead nowhere, something is
 //! wrong.
 
-use crate::{alerts::sinks::Sinks, stack::Stack};
+use crate::stack::Stack;
 use anyhow::{Context, ensure};
-use e2e::{Json, process, wait_at_most};
+use e2e::{Json, alerts::sinks::Sinks, process, wait_at_most};
 use std::{cell::RefCell, process::Stdio, time::Duration};
 use tokio::process::Command;
 

@@ -35,8 +35,9 @@ pub(crate) struct Addresses {
     /// What opens `/admin`.
     #[arg(long, env = "ADMIN_TOKEN", hide_env_values = true)]
     pub(crate) admin_token: String,
-    /// The compose project, whose containers are called `PROJECT-SERVICE-1`.
-    #[arg(long, env = "COMPOSE_PROJECT")]
+    /// The compose project, whose containers are called `PROJECT-SERVICE-1`; none where the services are no containers
+    /// of this host's: what stops and starts parts cannot run then.
+    #[arg(long, env = "COMPOSE_PROJECT", default_value = "")]
     pub(crate) compose_project: String,
     /// The port of this host that the alert sinks listen on.
     #[arg(long, env = "SINK_PORT", default_value_t = 9199)]
@@ -133,7 +134,12 @@ impl Stack {
     }
 
     async fn docker(&self, command: &[&str], service: &str) -> anyhow::Result<()> {
-        let container = format!("{}-{service}-1", self.at.compose_project);
+        let project = &self.at.compose_project;
+        ensure!(
+            !project.is_empty(),
+            "docker {command:?} {service}: no COMPOSE_PROJECT is named"
+        );
+        let container = format!("{project}-{service}-1");
         let output = Command::new("docker")
             .args(command)
             .arg(&container)

@@ -1,12 +1,15 @@
 //! Which notifications must come, and how long each took.
 
-use super::{
-    notice::{Channel, Notice},
-    sinks::Sinks,
-};
 use crate::stack::Stack;
 use anyhow::{bail, ensure};
-use e2e::{Json, wait_at_most};
+use e2e::{
+    Json,
+    alerts::{
+        notice::{Channel, Notice},
+        sinks::Sinks,
+    },
+    wait_at_most,
+};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 

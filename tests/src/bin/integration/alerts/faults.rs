@@ -1,12 +1,9 @@
 //! Real faults in the running services, what each must raise, and their end.
 
-use super::{
-    expected::{Expected, Protocol},
-    sinks::Sinks,
-};
+use super::expected::{Expected, Protocol};
 use crate::stack::Stack;
 use anyhow::{Context, ensure};
-use e2e::{Json, rest::Rest, wait_for};
+use e2e::{Json, alerts::sinks::Sinks, rest::Rest, wait_for};
 use futures_util::future::join_all;
 use http::Method;
 use serde_json::json;

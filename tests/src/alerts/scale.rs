@@ -9,11 +9,11 @@ use std::{fs, path::Path, time::Duration};
 use yaml_serde::{Mapping, Value};
 
 /// By how much times are divided.
-pub(super) const FACTOR: u32 = 60;
+pub const FACTOR: u32 = 60;
 /// How often the copy of Prometheus scrapes and evaluates.
 const SCRAPE: &str = "1s";
 /// What is in the file of PagerDuty's routing key.
-pub(super) const ROUTING_KEY: &str = "integration-routing-key";
+pub const ROUTING_KEY: &str = "integration-routing-key";
 /// Where Alertmanager's container finds the folder that is written here.
 const MOUNTED: &str = "/etc/alertmanager/secrets";
 
@@ -22,7 +22,7 @@ const MOUNTED: &str = "/etc/alertmanager/secrets";
 ///
 /// # Errors
 /// When a file cannot be read or written, or is not what it should be.
-pub(crate) fn write(repository: &Path, out: &Path, sink: &str) -> anyhow::Result<()> {
+pub fn write(repository: &Path, out: &Path, sink: &str) -> anyhow::Result<()> {
     ensure!(sink.starts_with("http"), "the sinks' address is a URL: {sink}");
     let deploy = repository.join("deploy");
     rules(&repository.join("alerts"), &out.join("alerts"))?;
@@ -49,6 +49,29 @@ pub(crate) fn write(repository: &Path, out: &Path, sink: &str) -> anyhow::Result
         set(global, "pagerduty_url", &format!("{sink}/v2/enqueue"));
         Ok(())
     })
+}
+
+/// Scales the text of one file, told by its name, as a ConfigMap holds it: rules, `prometheus.yml`, or Alertmanager's
+/// `config.yml`, whose pages go to `sink` then, and whose secrets stay where they are. `None` for any other.
+///
+/// # Errors
+/// When it is not what its name says.
+pub fn scaled(name: &str, text: &str, sink: &str) -> anyhow::Result<Option<String>> {
+    let mut value = yaml_serde::from_str(text).with_context(|| name.to_owned());
+    match (name, &mut value) {
+        (_, Ok(file)) if name.ends_with(".rules.yml") => rule_file(file)?,
+        ("prometheus.yml", Ok(config)) => prometheus(config)?,
+        ("config.yml", Ok(config)) => {
+            route(entry(config, "route")?)?;
+            set(
+                entry(config, "global")?,
+                "pagerduty_url",
+                &format!("{sink}/v2/enqueue"),
+            );
+        }
+        _ => return Ok(None),
+    }
+    Ok(Some(yaml_serde::to_string(&value?)?))
 }
 
 /// Scales every `*.rules.yml`.

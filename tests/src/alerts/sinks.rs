@@ -34,7 +34,7 @@ struct Shared {
 }
 
 /// The server; stops when dropped.
-pub(crate) struct Sinks {
+pub struct Sinks {
     shared: Shared,
     server: JoinHandle<()>,
 }
@@ -44,7 +44,7 @@ impl Sinks {
     ///
     /// # Errors
     /// When the port is taken.
-    pub(crate) async fn start(port: u16) -> anyhow::Result<Self> {
+    pub async fn start(port: u16) -> anyhow::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await?;
         let shared = Shared {
             kept: Arc::default(),
@@ -68,27 +68,27 @@ impl Sinks {
     }
 
     /// The notifications so far, oldest first.
-    pub(super) fn notices(&self) -> Vec<Notice> {
+    pub fn notices(&self) -> Vec<Notice> {
         self.with(|kept| kept.notices.clone())
     }
 
     /// What arrived and was no notification.
-    pub(super) fn nonsense(&self) -> Vec<String> {
+    pub fn nonsense(&self) -> Vec<String> {
         self.with(|kept| kept.nonsense.clone())
     }
 
     /// When the dead-man switch heard from Watchdog.
-    pub(super) fn heartbeats(&self) -> Vec<Instant> {
+    pub fn heartbeats(&self) -> Vec<Instant> {
         self.with(|kept| kept.heartbeats.clone())
     }
 
     /// Whether `/tools/fails` fails: with 503, or with 200.
-    pub(super) fn fail(&self, fails: bool) {
+    pub fn fail(&self, fails: bool) {
         self.shared.failing.store(fails, Ordering::Relaxed);
     }
 
     /// Whether `/tools/holds` holds its requests. Those that are held are answered when it ends.
-    pub(super) fn hold(&self, holds: bool) {
+    pub fn hold(&self, holds: bool) {
         self.shared.held.send_replace(holds);
     }
 

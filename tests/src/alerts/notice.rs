@@ -8,8 +8,10 @@ use tokio::time::Instant;
 
 /// Who was notified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Channel {
+pub enum Channel {
+    /// By its incoming webhook.
     Slack,
+    /// By its Events API v2.
     PagerDuty,
 }
 
@@ -24,19 +26,23 @@ impl fmt::Display for Channel {
 
 /// What was said.
 #[derive(Clone, Debug)]
-pub(super) struct Notice {
-    pub(super) at: Instant,
-    pub(super) channel: Channel,
+pub struct Notice {
+    /// When it arrived.
+    pub at: Instant,
+    /// To whom.
+    pub channel: Channel,
     /// Slack's channel, such as `#mcp-alerts`; PagerDuty's `dedup_key`.
-    pub(super) room: String,
+    pub room: String,
     /// Whether anything of it still fires.
-    pub(super) firing: bool,
-    pub(super) alert: String,
+    pub firing: bool,
+    /// The alert's name.
+    pub alert: String,
     /// Empty for an alert that is no service's.
-    pub(super) service: String,
-    pub(super) severity: String,
+    pub service: String,
+    /// `critical`, `warning`, `info`.
+    pub severity: String,
     /// What fires, a line an alert.
-    pub(super) text: String,
+    pub text: String,
 }
 
 impl Notice {
@@ -44,7 +50,7 @@ impl Notice {
     ///
     /// # Errors
     /// When it is not as the service behind it would take it, or contradicts itself.
-    pub(super) fn parse(channel: Channel, body: &Value) -> anyhow::Result<Self> {
+    pub fn parse(channel: Channel, body: &Value) -> anyhow::Result<Self> {
         match channel {
             Channel::Slack => slack(body),
             Channel::PagerDuty => pagerduty(body),
@@ -52,7 +58,7 @@ impl Notice {
     }
 
     /// Whether it is about this alert of this service.
-    pub(super) fn is_about(&self, alert: &str, service: &str) -> bool {
+    pub fn is_about(&self, alert: &str, service: &str) -> bool {
         self.alert == alert && self.service == service
     }
 }
