@@ -17,6 +17,8 @@ use std::{
 const LEASE: &str = "shared-gauges";
 const TTL: Duration = Duration::from_secs(15);
 const EVERY: Duration = Duration::from_secs(5);
+/// How often the others ask whether it is free: nobody tells the gauges until one of them takes it.
+const TAKEOVER: Duration = Duration::from_secs(2);
 
 /// What one replica exports for all, and until when it may.
 struct Shared {
@@ -81,7 +83,8 @@ impl Leadership {
     }
 }
 
-/// Takes the lease whenever it is free, counts while holding it, and gives it back when the service stops.
+/// Takes the lease whenever it is free, counts while holding it, and gives it back when the service is told to stop: it
+/// may have calls to end for minutes then, and is soon asked for its metrics no more.
 pub(crate) fn export_shared_gauges(store: SharedStore, replica: String, host: &Host) -> Leadership {
     let shared = Arc::new(ArcSwap::from_pointee(Shared::NOTHING));
     let (contexts, keys, leader) = (Arc::clone(&shared), Arc::clone(&shared), Arc::clone(&shared));
@@ -101,21 +104,17 @@ pub(crate) fn export_shared_gauges(store: SharedStore, replica: String, host: &H
         .on_scrape_gauge(&metrics::EXECUTION_QUEUE_AGE, move || age.load().queue_age());
     host.telemetry
         .on_scrape(move || metrics::LEADER.set(f64::from(u8::from(leader.load().valid())), []));
+    let draining = host.draining.clone();
     host.tasks
-        .spawn_graceful_every("shared-gauges", EVERY, async move |stop| {
-            loop {
+        .spawn_graceful_every("shared-gauges", EVERY, async move |_stop| {
+            while !draining.is_cancelled() {
                 match count(&store, &replica).await {
                     Ok(counted) => shared.store(Arc::new(counted)),
                     // What was counted before stands until the lease that it was counted under ends.
                     Err(error) => tracing::debug!(%error, "shared gauges were not counted"),
                 }
-                if stop
-                    .run_until_cancelled(tokio::time::sleep(EVERY))
-                    .await
-                    .is_none()
-                {
-                    break;
-                }
+                let pause = if shared.load().valid() { EVERY } else { TAKEOVER };
+                draining.run_until_cancelled(tokio::time::sleep(pause)).await;
             }
             shared.store(Arc::new(Shared::NOTHING));
             // Best effort: a lease that is not given back ends by itself.

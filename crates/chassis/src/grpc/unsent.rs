@@ -2,7 +2,8 @@
 //!
 //! Servers ask their clients now and then to connect anew (`grpc.max_connection_age`). A call that was given to the
 //! closing connection at that moment fails though nothing is wrong and the server has never seen it. It is made again.
-//! One whose message had been handed to the connection is not, be it sent or not: it could run twice.
+//! One whose message had been handed to the connection is not, be it sent or not: it could run twice. But when a server
+//! that closes the connection says itself that it did not get so far (`GOAWAY`, RFC 9113, 6.8), it is.
 //!
 //! A call to a name is also made again when there was no connection: a member that has just gone stays among a name's
 //! addresses for some seconds, and another takes the call.
@@ -11,6 +12,7 @@ use http::{Request, Response};
 use http_body::{Frame, SizeHint};
 use hyper::body::Bytes;
 use std::{
+    collections::VecDeque,
     error::Error as _,
     future::poll_fn,
     iter::successors,
@@ -86,7 +88,7 @@ async fn send(mut channel: Channel, request: Request<Body>, named: bool) -> Resu
         } else {
             None
         };
-        let (Some(unsent), Some(pause)) = (message.unsent(), pause) else {
+        let (Some(unsent), Some(pause)) = (message.unsent(is_left_out(&error)), pause) else {
             return Err(error);
         };
         body = unsent;
@@ -95,14 +97,27 @@ async fn send(mut channel: Channel, request: Request<Body>, named: bool) -> Resu
     }
 }
 
-/// Whether there was no connection: the peer is away, and asking again at once would not help.
+/// Whether there was no connection: the peer is away.
 fn is_away(error: &Error) -> bool {
-    let mut causes = successors(error.source(), |cause| {
-        let cause: &dyn std::error::Error = *cause;
-        cause.source()
-    });
-    causes.any(|cause| cause.is::<tonic::ConnectError>())
+    causes(error).any(|cause| cause.is::<tonic::ConnectError>())
 }
+
+/// Whether the peer closes the connection in order and says that it has not begun this call: HTTP/2 lets those go on that
+/// it has.
+fn is_left_out(error: &Error) -> bool {
+    let said = |cause: &h2::Error| cause.is_go_away() && cause.is_remote() && cause.reason() == Some(h2::Reason::NO_ERROR);
+    causes(error).any(|cause| cause.downcast_ref().is_some_and(said))
+}
+
+fn causes<'e>(error: &'e Error) -> impl Iterator<Item = &'e (dyn std::error::Error + 'static)> {
+    successors(error.source(), |cause| {
+        let cause: &(dyn std::error::Error + 'static) = *cause;
+        cause.source()
+    })
+}
+
+/// How much of a message is kept until there is an answer, bytes.
+const KEPT: usize = 64 << 10;
 
 /// A call's message. It can be had back for as long as nobody has read any of it, and so none of it was sent: a server
 /// begins a call only when it has its message.
@@ -111,25 +126,58 @@ struct Message(Arc<Mutex<State>>);
 
 struct State {
     body: Option<Body>,
-    read: bool,
+    /// What was read of it, as far as that is kept.
+    read: VecDeque<Bytes>,
+    bytes: usize,
+    /// Whether none of it was read, or all that was is kept.
+    untouched: bool,
+    kept: bool,
 }
 
 impl Message {
     fn new(body: Body) -> Self {
-        let state = State {
+        Self(Arc::new(Mutex::new(State {
             body: Some(body),
-            read: false,
-        };
-        Self(Arc::new(Mutex::new(state)))
+            read: VecDeque::new(),
+            bytes: 0,
+            untouched: true,
+            kept: true,
+        })))
     }
 
-    /// The message, if none of it was read.
-    fn unsent(&self) -> Option<Body> {
-        self.with(|state| if state.read { None } else { state.body.take() })
+    /// The message, if none of it was read; with `left_out` also if all that was read is still here.
+    fn unsent(&self, left_out: bool) -> Option<Body> {
+        self.with(|state| {
+            if state.untouched {
+                return state.body.take();
+            }
+            if !(left_out && state.kept) {
+                return None;
+            }
+            let rest = state.body.take()?;
+            let read = std::mem::take(&mut state.read);
+            Some(Body::new(Again { read, rest }))
+        })
     }
 
     fn with<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
         f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl State {
+    fn keep(&mut self, frame: &Frame<Bytes>) {
+        let data = frame.data_ref().filter(|data| self.bytes + data.len() <= KEPT);
+        match data {
+            Some(data) if self.kept => {
+                self.bytes += data.len();
+                self.read.push_back(data.clone());
+            }
+            _ => {
+                self.kept = false;
+                self.read.clear();
+            }
+        }
     }
 }
 
@@ -142,11 +190,15 @@ impl http_body::Body for Message {
         task: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         self.with(|state| {
-            state.read = true;
-            match &mut state.body {
-                Some(body) => Pin::new(body).poll_frame(task),
-                None => Poll::Ready(None),
+            state.untouched = false;
+            let Some(body) = &mut state.body else {
+                return Poll::Ready(None);
+            };
+            let polled = Pin::new(body).poll_frame(task);
+            if let Poll::Ready(Some(Ok(frame))) = &polled {
+                state.keep(frame);
             }
+            polled
         })
     }
 
@@ -156,6 +208,31 @@ impl http_body::Body for Message {
 
     fn size_hint(&self) -> SizeHint {
         self.with(|state| state.body.as_ref().map(Body::size_hint).unwrap_or_default())
+    }
+}
+
+/// A message from its beginning: what was read of it before, then the rest.
+struct Again {
+    read: VecDeque<Bytes>,
+    rest: Body,
+}
+
+impl http_body::Body for Again {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        task: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        match self.read.pop_front() {
+            Some(data) => Poll::Ready(Some(Ok(Frame::data(data)))),
+            None => Pin::new(&mut self.rest).poll_frame(task),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.read.is_empty() && self.rest.is_end_stream()
     }
 }
 
@@ -217,7 +294,7 @@ mod tests {
                             let text = axum::body::to_bytes(body, 10).await;
                             assert_eq!(text.expect("an answer"), "once");
                         }
-                        Err(error) => { eprintln!("{error:?}"); failed += 1 }
+                        Err(_) => failed += 1,
                     }
                 }
                 (calls, failed)
@@ -236,8 +313,8 @@ mod tests {
         let channel = target.endpoint(None).connect_lazy();
         let plain = hammer(channel.clone(), &url).await;
         let resent = hammer(Resend::new(channel, false), &url).await;
-        // What was on its way already when the server said so still fails: about one in ten of those that did.
-        assert!(resent.0 > 100 && resent.1 * 2 < plain.1, "{plain:?} {resent:?}");
+        // Who closes forty times a second sometimes does before all is said: those calls may have begun.
+        assert!(resent.0 > 100 && resent.1 * 10 < plain.1, "{plain:?} {resent:?}");
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
