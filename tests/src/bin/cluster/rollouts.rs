@@ -92,7 +92,7 @@ impl Bad {
         match self {
             Self::Image => &[NO_IMAGE],
             Self::Setting => &["sessions.maximum"],
-            Self::Migration => &["failing_migration", "error returned from database"],
+            Self::Migration => &["there_is_no_such_table", "failing_migration"],
             Self::Secret => &[NO_SECRET, "not found"],
         }
     }

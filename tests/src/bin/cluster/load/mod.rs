@@ -82,9 +82,9 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
 
     let stop = CancellationToken::new();
     let mut clients = JoinSet::new();
-    for _ in 0..args.sessions {
+    for number in 0..args.sessions {
         let session = Session::new(Arc::clone(&world), &args.legacy, &args.pod);
-        clients.spawn(session.run(stop.clone()));
+        clients.spawn(session.run(number as f64 / args.sessions as f64, stop.clone()));
     }
     clients.spawn(turns(world, args.pod, args.rate, stop.clone()));
     let mut second = interval(Duration::from_secs(1));

@@ -9,7 +9,7 @@ use e2e::{Era, Json};
 use http::StatusCode;
 use serde_json::json;
 use std::{sync::Arc, time::Duration};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 
 /// How often each session calls.
@@ -34,9 +34,9 @@ impl Session {
         }
     }
 
-    /// Calls until it is stopped.
-    pub(crate) async fn run(mut self, stop: CancellationToken) {
-        let mut due = interval(EVERY);
+    /// Calls until it is stopped; it begins with its part of the time between calls, so that clients take turns.
+    pub(crate) async fn run(mut self, part: f64, stop: CancellationToken) {
+        let mut due = interval_at(Instant::now() + EVERY.mul_f64(part), EVERY);
         due.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut turn = 0;
         while stop.run_until_cancelled(due.tick()).await.is_some() {
