@@ -3,7 +3,7 @@
 
 use super::{
     File,
-    objects::{Component, LOGS, MONITORING, SERVICES, Volume, checksum, config_map, setting, variable},
+    objects::{Component, LOGS, MONITORING, SERVICES, Volume, checksum, config_map, setting},
     sources::Sources,
 };
 use anyhow::Context;
@@ -58,6 +58,7 @@ fn gateway(sources: &Sources) -> anyhow::Result<File> {
     let data = json!({"config.yaml": config, "production.yaml": sampling});
     let objects = vec![
         config_map(MONITORING, "otel-collector", "otel-collector", &data),
+        component.account(),
         component.service(&["otlp-grpc", "otlp-http"]),
         component.deployment(),
     ];
@@ -78,10 +79,7 @@ fn agent(sources: &Sources) -> anyhow::Result<File> {
     });
     let component = Component {
         args: vec!["--config=/etc/otelcol/config.yaml".to_owned()],
-        env: vec![
-            setting("ENVIRONMENT", "ENVIRONMENT"),
-            variable("LOKI_OTLP_URL", &format!("http://loki.{MONITORING}:3100/otlp")),
-        ],
+        env: vec![setting("ENVIRONMENT", "ENVIRONMENT")],
         ports: PORTS,
         health: ("health", "/", "/"),
         user: 0,
@@ -98,15 +96,15 @@ fn agent(sources: &Sources) -> anyhow::Result<File> {
         ..Component::of("otel-collector-logs", &sources.service("otel-collector")?)
     };
     let mut set = component.daemon_set();
-    // The log files are root's. Nothing of root's rights is left but to read any file that is mounted.
+    // The log files are root's, and their owner reads them: of root's rights none is left.
     let pod = &mut set["spec"]["template"]["spec"];
     pod["securityContext"] = json!({
         "runAsUser": 0, "runAsGroup": 0, "runAsNonRoot": false, "seccompProfile": {"type": "RuntimeDefault"},
     });
-    pod["containers"][0]["securityContext"]["capabilities"]["add"] = json!(["DAC_READ_SEARCH"]);
     let data = json!({"config.yaml": config});
     let objects = vec![
         config_map(LOGS, "otel-collector-logs", "otel-collector-logs", &data),
+        component.account(),
         set,
     ];
     let about = format!(
@@ -121,6 +119,7 @@ fn agent(sources: &Sources) -> anyhow::Result<File> {
 fn agent_configuration(sources: &Sources) -> anyhow::Result<String> {
     let mut config = sources.yaml(CONFIG)?;
     keep_pipeline(&mut config, "logs")?;
+    config["exporters"]["otlp_http/loki"]["endpoint"] = format!("http://loki.{MONITORING}:3100/otlp").into();
     let receiver = &mut config["receivers"]["file_log"];
     // Rotated files too, as with Docker; the Collectors' own lines are left out, as there.
     receiver["include"] = yaml_serde::to_value([

@@ -55,6 +55,7 @@ fn alertmanager(sources: &Sources) -> anyhow::Result<File> {
         (slack_webhook_url, pagerduty_routing_key, dead_man_url): docs/KUBERNETES.md.";
     let objects = vec![
         config_map(MONITORING, "alertmanager", "alertmanager", &data(texts)),
+        component.account(),
         component.service(&["http"]),
         component.stateful_set("1Gi"),
     ];
@@ -113,6 +114,7 @@ fn grafana(sources: &Sources) -> anyhow::Result<File> {
         start without. Changed dashboards (dashboard-*.yaml) are shown within minutes, without a restart.";
     let objects = vec![
         config_map(MONITORING, "grafana", "grafana", &data(texts)),
+        component.account(),
         component.service(&["http"]),
         component.stateful_set("1Gi"),
     ];
@@ -136,6 +138,7 @@ fn loki(sources: &Sources) -> anyhow::Result<File> {
     };
     let objects = vec![
         config_map(MONITORING, "loki", "loki", &json!({"config.yaml": config})),
+        component.account(),
         component.service(&["http"]),
         component.stateful_set("20Gi"),
     ];
@@ -164,6 +167,7 @@ fn jaeger(sources: &Sources) -> anyhow::Result<File> {
     };
     let objects = vec![
         config_map(MONITORING, "jaeger", "jaeger", &json!({"config.yaml": config})),
+        component.account(),
         component.service(&["http", "otlp-grpc"]),
         component.stateful_set("10Gi"),
     ];
@@ -185,7 +189,11 @@ fn postgres_exporter(sources: &Sources) -> anyhow::Result<File> {
     };
     let about = "Needs the Secret `postgres-exporter`: uri (host:port/database?sslmode=…), user and password of somebody who\n\
         may read pg_monitor's views.";
-    let objects = vec![component.service(&["http"]), component.deployment()];
+    let objects = vec![
+        component.account(),
+        component.service(&["http"]),
+        component.deployment(),
+    ];
     Ok(File::new("postgres-exporter", about, objects))
 }
 
@@ -204,7 +212,11 @@ fn redis_exporter(sources: &Sources) -> anyhow::Result<File> {
     };
     let about = "Needs the Secret `redis-exporter`: address (redis://host:port), and password where there is one. As\n\
         variables: the file that the exporter can read is a list of passwords by address.";
-    let objects = vec![component.service(&["http"]), component.deployment()];
+    let objects = vec![
+        component.account(),
+        component.service(&["http"]),
+        component.deployment(),
+    ];
     Ok(File::new("redis-exporter", about, objects))
 }
 

@@ -140,8 +140,8 @@ pub(super) struct Component {
     pub(super) volumes: Vec<Volume>,
     /// Changes when its configuration does, so that the pods are made anew; None where it reads changes by itself.
     pub(super) checksum: Option<String>,
-    /// For the API server; None: none is mounted.
-    pub(super) service_account: Option<&'static str>,
+    /// Whether it asks the API server anything; else it has no token.
+    pub(super) asks_api_server: bool,
     pub(super) memory_limit: String,
     /// How long it may take to stop, in seconds.
     pub(super) grace: u64,
@@ -161,7 +161,7 @@ impl Component {
             requests: ("10m", "32Mi"),
             volumes: Vec::new(),
             checksum: None,
-            service_account: None,
+            asks_api_server: false,
             memory_limit: service.memory.clone(),
             grace: service.grace,
         }
@@ -193,6 +193,13 @@ impl Component {
         let mut set = self.workload("DaemonSet", json!({"updateStrategy": strategy}));
         set["spec"]["template"]["spec"]["tolerations"] = json!([{"operator": "Exists"}]);
         set
+    }
+
+    /// Who it is to the API server, and who it might be given rights as.
+    pub(super) fn account(&self) -> Value {
+        let rest = json!({"automountServiceAccountToken": false});
+        let namespace = namespace_of(self.name);
+        object(("v1", "ServiceAccount"), namespace, self.name, self.name, rest)
     }
 
     /// A Service for some of the ports.
@@ -234,8 +241,9 @@ impl Component {
             source["name"] = json!(volume.name);
             Some(source)
         });
-        let mut pod = json!({
-            "automountServiceAccountToken": self.service_account.is_some(),
+        json!({
+            "serviceAccountName": self.name,
+            "automountServiceAccountToken": self.asks_api_server,
             "enableServiceLinks": false,
             "securityContext": {
                 "runAsNonRoot": true, "runAsUser": self.user, "runAsGroup": self.user, "fsGroup": self.user,
@@ -244,11 +252,7 @@ impl Component {
             "terminationGracePeriodSeconds": self.grace,
             "containers": [self.container()],
             "volumes": volumes.collect::<Vec<_>>(),
-        });
-        if let Some(name) = self.service_account {
-            pod["serviceAccountName"] = json!(name);
-        }
-        pod
+        })
     }
 
     fn container(&self) -> Value {

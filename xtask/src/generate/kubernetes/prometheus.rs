@@ -89,13 +89,7 @@ pub(super) fn files(sources: &Sources) -> anyhow::Result<Vec<File>> {
         .map(|(map, key, path)| (*map, *key, path.as_str()))
         .collect();
     let component = component(sources, &mounted)?;
-    let mut objects = vec![object(
-        ("v1", "ServiceAccount"),
-        MONITORING,
-        "prometheus",
-        "prometheus",
-        json!({"automountServiceAccountToken": false}),
-    )];
+    let mut objects = vec![component.account()];
     objects.extend([SERVICES, MONITORING, LOGS].into_iter().flat_map(access));
     let config = json!({"prometheus.yml": configuration(sources)?});
     objects.extend([
@@ -138,7 +132,7 @@ fn component(sources: &Sources, mounted: &[(&str, &str, &str)]) -> anyhow::Resul
             Volume::config("/etc/prometheus", mounted),
             Volume::claimed("/prometheus"),
         ],
-        service_account: Some("prometheus"),
+        asks_api_server: true,
         ..Component::of("prometheus", &sources.service("prometheus")?)
     };
     component.args.push("--config.auto-reload".to_owned());
