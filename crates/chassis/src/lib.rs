@@ -108,7 +108,8 @@ telemetry::metrics! {
     /// because a page of another site made a browser send them.
     pub static ADMIN_REQUESTS_REFUSED: Counter["reason"] = "admin_requests_refused_total",
         known: &[&["no_token", "wrong_token", "closed", "cross_site"]];
-    /// When the certificate that the service shows to the others expires, in seconds since 1970. Only with `grpc.tls`.
+    /// When the certificate that the service shows to the others expires, in seconds since 1970; 0 without
+    /// `grpc.tls`.
     pub static TLS_CERTIFICATE_EXPIRY: Gauge[] = "tls_certificate_expiry_timestamp_seconds";
     /// Changes of the files of `grpc.tls`: taken over (ok), or of no use, so that those before stay (failed; each time
     /// that they are looked at).

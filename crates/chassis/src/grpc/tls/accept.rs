@@ -14,7 +14,6 @@ use tokio_rustls::{
     rustls::{self, CertificateError},
     server::TlsStream,
 };
-use tracing::field::display;
 
 /// Handshakes at a time; further connections wait to be accepted.
 const HANDSHAKES: usize = 256;
@@ -55,7 +54,7 @@ async fn secured(
         Ok(Ok(stream)) => {
             let shown = stream.get_ref().1.peer_certificates();
             let client = shown.and_then(<[_]>::first).and_then(clients::name);
-            tracing::debug!(client, address = address.map(display), "TLS client connected");
+            tracing::debug!(client, address = address.map(tracing::field::display), "TLS client connected");
             return Some(Ok(stream));
         }
         Ok(Err(error)) => failures.note(reason(&error), &error, address),
@@ -102,11 +101,11 @@ impl Failures {
             tracing::warn!(
                 reason,
                 %error,
-                address = address.map(display),
+                address = address.map(tracing::field::display),
                 "a TLS handshake failed; of others in the next 10 s only the metric tells"
             );
         } else {
-            tracing::debug!(reason, %error, address = address.map(display), "a TLS handshake failed");
+            tracing::debug!(reason, %error, address = address.map(tracing::field::display), "a TLS handshake failed");
         }
     }
 

@@ -32,6 +32,7 @@ impl Tls {
     pub(crate) async fn open(settings: &settings::Tls) -> Result<Option<Self>, Unusable> {
         let settings = Arc::new(settings.clone());
         let Some(material) = read(&settings, None).await? else {
+            TLS_CERTIFICATE_EXPIRY.set(0, []);
             return Ok(None);
         };
         announce(&material);
