@@ -25,6 +25,7 @@ mod lifecycle;
 mod log_level;
 mod mcp_resources;
 mod metrics;
+mod mutual_tls;
 mod profiles;
 mod protocol;
 mod rejections;

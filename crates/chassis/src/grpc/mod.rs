@@ -18,4 +18,5 @@ pub const MAX_MESSAGE_BYTES: usize = 4 << 20;
 
 #[cfg(test)]
 #[path = "../../tests/authority/mod.rs"]
+#[expect(dead_code, reason = "tests/tls.rs uses all of it")]
 mod authority;
