@@ -12,6 +12,7 @@ pub mod logs;
 pub mod mcp;
 pub mod observability;
 pub mod pprof;
+pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod raw;
@@ -25,6 +26,7 @@ pub mod trace;
 
 pub use backend::Backend;
 pub use mcp::Era;
+pub use postgres::Postgres;
 pub use proxy::Proxy;
 pub use redis::Redis;
 pub use sink::Sink;

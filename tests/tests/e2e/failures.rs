@@ -377,6 +377,7 @@ async fn without_the_database_requests_fail_clearly_and_health_does_not() -> Out
     let stack = builder
         .set(REST_API, "DATABASE__URL", &url)
         .set(REST_API, "DATABASE__ACQUIRE_TIMEOUT", "3s")
+        .set(REST_API, "DATABASE__OUTAGE_PATIENCE", "2s")
         .start()
         .await?;
     let key = stack.tenant("acme", "all").await?;

@@ -30,6 +30,7 @@ mod profiles;
 mod protocol;
 mod rejections;
 mod replicas;
+mod rolling;
 mod schedules;
 mod selections;
 mod tasks;

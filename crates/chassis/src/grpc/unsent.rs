@@ -105,7 +105,9 @@ fn is_away(error: &Error) -> bool {
 /// Whether the peer closes the connection in order and says that it has not begun this call: HTTP/2 lets those go on that
 /// it has.
 fn is_left_out(error: &Error) -> bool {
-    let said = |cause: &h2::Error| cause.is_go_away() && cause.is_remote() && cause.reason() == Some(h2::Reason::NO_ERROR);
+    let said = |cause: &h2::Error| {
+        cause.is_go_away() && cause.is_remote() && cause.reason() == Some(h2::Reason::NO_ERROR)
+    };
     causes(error).any(|cause| cause.downcast_ref().is_some_and(said))
 }
 
@@ -240,12 +242,7 @@ impl http_body::Body for Again {
 mod tests {
     use super::*;
     use crate::{
-        grpc::{
-            ChannelOptions,
-            channel::Target,
-            resolve::keep_resolved,
-            serve::serve,
-        },
+        grpc::{ChannelOptions, channel::Target, resolve::keep_resolved, serve::serve},
         settings::Grpc,
     };
     use axum::{Router, routing::post};

@@ -125,7 +125,9 @@ impl StoreError {
         let (Self::Unavailable(error) | Self::Migration { cause: error, .. }) = self else {
             return false;
         };
-        error.as_database_error().is_some_and(|e| e.code().as_deref() == Some("55P03"))
+        error
+            .as_database_error()
+            .is_some_and(|e| e.code().as_deref() == Some("55P03"))
     }
 
     /// Whether the database undid the whole transaction in favour of another, so that it may simply run again.

@@ -52,11 +52,19 @@ impl Schema {
     pub(crate) fn migrator(self, ours: &Migrator) -> Migrator {
         let mut all: Vec<_> = ours.iter().cloned().collect();
         let planted = [(self.next, NEXT), (self.failing, FAILING)];
-        let planted = planted.into_iter().filter_map(|(wanted, one)| wanted.then_some(one));
-        all.extend(planted.map(|Planted { version, description, sql }| {
-            let sql = sql.into_sql_str();
-            Migration::new(version, description.into(), MigrationType::Simple, sql, false)
-        }));
+        let planted = planted
+            .into_iter()
+            .filter_map(|(wanted, one)| wanted.then_some(one));
+        all.extend(planted.map(
+            |Planted {
+                 version,
+                 description,
+                 sql,
+             }| {
+                let sql = sql.into_sql_str();
+                Migration::new(version, description.into(), MigrationType::Simple, sql, false)
+            },
+        ));
         let mut migrator = Migrator::with_migrations(all);
         migrator.set_ignore_missing(true);
         migrator

@@ -152,7 +152,10 @@ mod tests {
         while patience.again(Loss::Connection).await {
             times += 1;
         }
-        assert!((1..=4).contains(&times), "10, 20 and 40 ms are less than 100 ms: {times}");
+        assert!(
+            (1..=4).contains(&times),
+            "10, 20 and 40 ms are less than 100 ms: {times}"
+        );
         assert!(started.elapsed() < Duration::from_secs(10));
         assert!(!Outage::new(Duration::ZERO).patience().again(Loss::Shutdown).await);
     }
@@ -160,9 +163,13 @@ mod tests {
     #[tokio::test]
     async fn one_trial_is_believed_by_all() {
         let outage = Outage::new(Duration::from_secs(1));
-        let refused = || async { Err::<(), _>(sqlx::Error::Io(std::io::ErrorKind::ConnectionRefused.into())) };
+        let refused =
+            || async { Err::<(), _>(sqlx::Error::Io(std::io::ErrorKind::ConnectionRefused.into())) };
         assert!(outage.try_out(refused()).await);
-        assert!(outage.try_out(async { Ok(()) }).await, "it was tried a moment ago");
+        assert!(
+            outage.try_out(async { Ok(()) }).await,
+            "it was tried a moment ago"
+        );
         let busy = Outage::new(Duration::from_secs(1));
         assert!(!busy.try_out(async { Ok(()) }).await);
     }

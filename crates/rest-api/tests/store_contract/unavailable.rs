@@ -63,7 +63,10 @@ async fn connections_that_were_cut_are_replaced() {
         // Dead connections that were in use a moment ago are met by statements, by changes, and by transactions.
         f.store.list_tenants().await.expect("a statement is made again");
         admin.execute(cut).await.unwrap();
-        f.store.create_tenant("late").await.expect("told so by the server, a change is, too");
+        f.store
+            .create_tenant("late")
+            .await
+            .expect("told so by the server, a change is, too");
         admin.execute(cut).await.unwrap();
         f.context("after a cut", &["one"]).await;
         tokio::time::sleep(Duration::from_millis(1100)).await;

@@ -207,7 +207,9 @@ impl Api {
         let mut tries = 0;
         while let Err(error) = self.hand_back(id, token, now()).await {
             tries += 1;
-            if tries == HAND_BACK_TRIES || !matches!(error, StoreError::Unavailable(_) | StoreError::InDoubt(_)) {
+            if tries == HAND_BACK_TRIES
+                || !matches!(error, StoreError::Unavailable(_) | StoreError::InDoubt(_))
+            {
                 tracing::warn!(execution_id = %id, %error, "a run that was not sent was not handed back");
                 break;
             }

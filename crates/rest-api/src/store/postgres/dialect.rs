@@ -97,8 +97,8 @@ pub(crate) use {chosen, held, ids, now_micros, picks, skip_locked};
 const TRUSTED_IDLE: Duration = Duration::from_secs(1);
 /// For how long a migration makes others wait for a lock that it waits for; the pause before it tries again, and for
 /// how long it does: less than a start may take.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
-const LOCK_PAUSE: Duration = Duration::from_millis(500);
+const LOCK_TIMEOUT: Duration = Duration::from_millis(500);
+const LOCK_PAUSE: Duration = Duration::from_secs(2);
 const LOCKED_FOR: Duration = Duration::from_secs(240);
 /// How many places of one word a `tsvector` keeps.
 const MAX_PLACES: usize = 255;
@@ -190,7 +190,10 @@ pub(crate) async fn migrate(store: &SqlStore, schema: Schema) -> Result<()> {
 async fn migrate_once(store: &SqlStore, migrator: &Migrator) -> Result<()> {
     let options = PgConnectOptions::clone(&store.write.connect_options());
     let limit = store.write.options().get_acquire_timeout();
-    let options = options.options([("statement_timeout", 0_u128), ("lock_timeout", LOCK_TIMEOUT.as_millis())]);
+    let options = options.options([
+        ("statement_timeout", 0_u128),
+        ("lock_timeout", LOCK_TIMEOUT.as_millis()),
+    ]);
     let connecting = tokio::time::timeout(limit, options.connect());
     let late = |_| sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
     let mut connection = connecting.await.map_err(late)??;

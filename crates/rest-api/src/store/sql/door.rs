@@ -7,9 +7,7 @@ use crate::store::{
     inspect::{Acquired, PoolReport},
     outage::{Loss, Outage, Patience},
 };
-use sqlx::{
-    ConnectOptions as _, Database, Pool, SqlStr, Transaction, pool::PoolConnection, query::Query,
-};
+use sqlx::{ConnectOptions as _, Database, Pool, SqlStr, Transaction, pool::PoolConnection, query::Query};
 use std::{
     ops::Deref,
     sync::{
@@ -230,7 +228,11 @@ impl On for &Door {
             drop(connection);
             let undone = Loss::of(&error).filter(|loss| !self.changes || *loss == Loss::Shutdown);
             if !repeats(undone, &mut patience).await {
-                return Err(if self.changes { StoreError::of_change(error) } else { error.into() });
+                return Err(if self.changes {
+                    StoreError::of_change(error)
+                } else {
+                    error.into()
+                });
             }
         }
     }

@@ -62,7 +62,11 @@ enum Twice {
 
 impl Twice {
     fn with(idempotency: Option<&Idempotency>) -> Self {
-        if idempotency.is_some() { Self::Safe } else { Self::Unsafe }
+        if idempotency.is_some() {
+            Self::Safe
+        } else {
+            Self::Unsafe
+        }
     }
 }
 

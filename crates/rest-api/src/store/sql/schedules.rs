@@ -1,8 +1,6 @@
 //! Schedules.
 
-use super::{
-    SqlStore, Statement, check_version, commit, dialect::skip_locked, keys, statement::Call,
-};
+use super::{SqlStore, Statement, check_version, commit, dialect::skip_locked, keys, statement::Call};
 use crate::clock::now;
 use crate::store::{
     KeyOwner, Result, StoreError,

@@ -5,7 +5,8 @@ use super::dialect::{self, SYSTEM};
 use super::door::{Effect, On, Rows, Sent, Want};
 use crate::store::{Result, StoreError, settings::PATIENCE, timings::TIMINGS, trace_comment};
 use sqlx::{
-    Arguments as _, AssertSqlSafe, Database, Encode, FromRow, SqlSafeStr as _, SqlStr, Type, error::BoxDynError,
+    Arguments as _, AssertSqlSafe, Database, Encode, FromRow, SqlSafeStr as _, SqlStr, Type,
+    error::BoxDynError,
 };
 use std::time::Instant;
 use tokio::time::timeout;

@@ -122,7 +122,10 @@ impl Store for SqlStore {
         items: &[NewItem],
         idempotency: Option<&Idempotency>,
     ) -> Result<Made<Context>> {
-        self.again(Twice::with(idempotency), || contexts::create(self, tenant, new, items, idempotency)).await
+        self.again(Twice::with(idempotency), || {
+            contexts::create(self, tenant, new, items, idempotency)
+        })
+        .await
     }
 
     async fn get_context(&self, tenant: TenantId, id: ContextId) -> Result<Context> {
@@ -145,11 +148,13 @@ impl Store for SqlStore {
         patch: &ContextPatch,
         if_version: Option<i64>,
     ) -> Result<Context> {
-        self.retrying(|| contexts::update(self, tenant, id, patch, if_version)).await
+        self.retrying(|| contexts::update(self, tenant, id, patch, if_version))
+            .await
     }
 
     async fn delete_context(&self, tenant: TenantId, id: ContextId, if_version: Option<i64>) -> Result<()> {
-        self.retrying(|| contexts::delete(self, tenant, id, if_version)).await
+        self.retrying(|| contexts::delete(self, tenant, id, if_version))
+            .await
     }
 
     async fn append_items(
@@ -158,7 +163,10 @@ impl Store for SqlStore {
         id: ContextId,
         append: Append<'_>,
     ) -> Result<Made<Appended>> {
-        self.again(Twice::with(append.idempotency), || contexts::append(self, tenant, id, append)).await
+        self.again(Twice::with(append.idempotency), || {
+            contexts::append(self, tenant, id, append)
+        })
+        .await
     }
 
     async fn list_items(
@@ -169,7 +177,10 @@ impl Store for SqlStore {
         max_bytes: usize,
         newest_first: bool,
     ) -> Result<Contents> {
-        self.again(Twice::Safe, || items::list(self, tenant, id, page, max_bytes, newest_first)).await
+        self.again(Twice::Safe, || {
+            items::list(self, tenant, id, page, max_bytes, newest_first)
+        })
+        .await
     }
 
     async fn search_contexts(
@@ -196,7 +207,8 @@ impl Store for SqlStore {
         spec: &ToolSpec,
         credentials: Option<&SealedCredentials>,
     ) -> Result<Tool> {
-        self.retrying(|| tools::create(self, tenant, spec, credentials)).await
+        self.retrying(|| tools::create(self, tenant, spec, credentials))
+            .await
     }
 
     async fn get_tool(&self, tenant: TenantId, name: &str) -> Result<Tool> {
@@ -226,7 +238,8 @@ impl Store for SqlStore {
         credentials: &CredentialsChange,
         if_version: Option<i64>,
     ) -> Result<Tool> {
-        self.retrying(|| tools::update(self, tenant, spec, credentials, if_version)).await
+        self.retrying(|| tools::update(self, tenant, spec, credentials, if_version))
+            .await
     }
 
     async fn delete_tool(&self, tenant: TenantId, name: &str) -> Result<()> {
@@ -268,7 +281,8 @@ impl Store for SqlStore {
     }
 
     async fn purge_idempotency(&self, now: Time, limit: u32) -> Result<u64> {
-        self.retrying(|| contexts::purge_idempotency(self, now, limit)).await
+        self.retrying(|| contexts::purge_idempotency(self, now, limit))
+            .await
     }
 
     async fn hold_lease(&self, name: &str, owner: &str, ttl: Duration) -> Result<bool> {
