@@ -79,14 +79,14 @@ case $database_url in
   *) refuse "--database-url: expected postgres://USER@HOST:5432/DATABASE" ;;
 esac
 case ${database_url#*://} in
-  *:*@*) refuse "--database-url holds a password, which others see among this machine's processes: use --database-password-file" ;;
+  *:*@*) refuse "--database-url holds a password, which all users of this machine see: use --database-password-file" ;;
 esac
 case $redis_url in
   '' | redis://* | rediss://*) ;;
   *) refuse "--redis-url: expected redis://HOST:6379 or rediss://…" ;;
 esac
 case ${redis_url#*://} in
-  *:*@*) refuse "--redis-url holds a password, which others see among this machine's processes: use --redis-url-file" ;;
+  *:*@*) refuse "--redis-url holds a password, which all users of this machine see: use --redis-url-file" ;;
 esac
 
 work=$(mktemp -d)
@@ -147,8 +147,14 @@ NAMESPACE
   done
 }
 
+# kept NAMESPACE NAME OPTION: whether it is there; says that an option for it changes nothing.
+kept() {
+  there "$1" secret "$2" || return 1
+  [ -z "$3" ] || echo "$1/$2 is there and stays as it is"
+}
+
 database() {
-  there "$namespace" secret database && return
+  kept "$namespace" database "$database_url$database_password_file$database_ca_file" && return
   if [ -z "$database_url" ]; then
     missing="$missing
   $namespace/database: say --database-url"
@@ -163,11 +169,12 @@ database() {
     make "$namespace" database Opaque url password
   fi
   [ -n "$database_password_file" ] ||
-    echo "  its password is new; the database must be given it: kubectl -n $namespace get secret database -o jsonpath='{.data.password}' | base64 -d"
+    echo "  its password is new; the database must be given it:" \
+      "kubectl -n $namespace get secret database -o jsonpath='{.data.password}' | base64 -d"
 }
 
 redis() {
-  there "$namespace" secret redis && return
+  kept "$namespace" redis "$redis_url$redis_url_file" && return
   if [ -n "$redis_url_file" ]; then
     line "$redis_url_file" >"$work/url"
   elif [ -n "$redis_url" ]; then
@@ -210,7 +217,8 @@ authority() {
   mkdir -p "$work/ca"
   if there "$namespace" secret devops-mcp-ca; then
     for file in tls.crt tls.key; do
-      kubectl -n "$namespace" get secret devops-mcp-ca -o go-template="{{index .data \"$file\" | base64decode}}" >"$work/ca/$file"
+      kubectl -n "$namespace" get secret devops-mcp-ca \
+        -o go-template="{{index .data \"$file\" | base64decode}}" >"$work/ca/$file"
     done
     return
   fi
@@ -246,15 +254,19 @@ certificates() {
 
 # postgres-exporter reads the same database as a role of its own, which reads statistics and nothing else.
 postgres_exporter() {
-  there "$monitoring" secret postgres-exporter && return
+  kept "$monitoring" postgres-exporter "$exporter_password_file" && return
   url=$database_url
   if [ -z "$url" ]; then
     there "$namespace" secret database || return 0
     url=$(kubectl -n "$namespace" get secret database -o go-template='{{.data.url | base64decode}}')
   fi
-  printf %s "${url#*@}" >"$work/uri"
-  # Where the services' CA file is, the exporter has none: it then encrypts, and does not ask whom it speaks to.
-  case $url in *sslrootcert=*) sed 's/&*sslrootcert=[^&]*//; s/sslmode=verify-full/sslmode=require/; s/?&/?/' "$work/uri" >"$work/uri.new"; mv "$work/uri.new" "$work/uri" ;; esac
+  uri=${url#*@}
+  # Where the services have the database's CA, the exporter has none: it encrypts, and does not ask whom it speaks to.
+  case $uri in
+    *sslrootcert=*)
+      uri=$(printf %s "$uri" | sed 's/&*sslrootcert=[^&]*//; s/?&/?/; s/sslmode=verify-full/sslmode=require/') ;;
+  esac
+  printf %s "$uri" >"$work/uri"
   printf %s "$exporter_user" >"$work/user"
   if [ -n "$exporter_password_file" ]; then line "$exporter_password_file"; else hex 24; fi >"$work/password"
   make "$monitoring" postgres-exporter Opaque uri user password
