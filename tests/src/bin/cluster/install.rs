@@ -2,7 +2,7 @@
 
 use crate::{
     inside::why,
-    kubectl::{Kubectl, LOGS, MONITORING, SERVICES},
+    kubectl::{CLUSTER, Kubectl, LOGS, MONITORING, SERVICES},
     overlay,
     setup::Setup,
 };
@@ -19,8 +19,8 @@ use uuid::Uuid;
 /// All that is made.
 const ALL: [Kubectl; 3] = [SERVICES, MONITORING, LOGS];
 /// On namespaces that this made, and may therefore remove.
-const MADE_BY: &str = "devops-mcp.test/made-by";
-const US: &str = "cluster-test";
+pub(crate) const MADE_BY: &str = "devops-mcp.test/made-by";
+pub(crate) const US: &str = "cluster-test";
 /// Until everything is ready, on a slow machine: images are in the cluster already, or are fetched meanwhile.
 const READY: Duration = Duration::from_secs(300);
 /// Until everything of the namespaces is gone.
@@ -34,10 +34,8 @@ pub(crate) async fn run(setup: &Setup) -> anyhow::Result<()> {
     secrets(setup).await?;
     let services = overlay::services(setup)?;
     let monitoring = overlay::monitoring(setup)?;
-    // As soon as it is there: what is made by this must be known to be, whatever comes.
     apply(&services).await?;
     apply(&monitoring).await?;
-    label(LOGS).await?;
     try_join_all(ALL.map(ready)).await?;
     if setup.without_grafana {
         println!("   LEFT OUT: Grafana, whose image cannot be had here");
@@ -51,7 +49,7 @@ pub(crate) async fn remove() -> anyhow::Result<()> {
         format!("--selector={MADE_BY}={US}"),
         format!("--timeout={}s", GONE.as_secs()),
     );
-    let said = SERVICES
+    let said = CLUSTER
         .run(&["delete", "namespaces", &selector, "--wait", &limit])
         .await?;
     println!("   removed: {}", said.replace('\n', ", "));
@@ -105,6 +103,7 @@ async fn secrets(setup: &Setup) -> anyhow::Result<()> {
         .output()
         .await
         .context("starting secrets.sh")?;
+    // First of all: what this has made must be known by it, whatever comes.
     for namespace in [SERVICES, MONITORING] {
         label(namespace).await?;
     }
@@ -143,14 +142,14 @@ fn private(path: &Path, text: &str) -> anyhow::Result<()> {
 async fn label(namespace: Kubectl) -> anyhow::Result<()> {
     let label = format!("{MADE_BY}={US}");
     let name = namespace.namespace();
-    namespace.run(&["label", "namespace", name, &label]).await?;
+    CLUSTER.run(&["label", "namespace", name, &label]).await?;
     Ok(())
 }
 
 /// Applies an overlay; a warning is a finding, for the Pod Security standard only warns about Deployments.
 pub(crate) async fn apply(overlay: &Path) -> anyhow::Result<()> {
     let folder = overlay.display().to_string();
-    let said = SERVICES.said(&["apply", "--kustomize", &folder], None).await?;
+    let said = CLUSTER.said(&["apply", "--kustomize", &folder], None).await?;
     println!("   {} objects of {folder}", said.out.lines().count());
     ensure!(said.err.is_empty(), "the API server warns:\n{}", said.err);
     Ok(())

@@ -16,6 +16,9 @@ pub(crate) const MONITORING: Kubectl = Kubectl("devops-mcp-monitoring");
 /// The collector of the nodes' logs.
 pub(crate) const LOGS: Kubectl = Kubectl("devops-mcp-logs");
 
+/// Objects that name their namespaces themselves, and those that have none.
+pub(crate) const CLUSTER: Kubectl = Kubectl("");
+
 /// `kubectl --namespace NAME`; the cluster is the one that `KUBECONFIG` names.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Kubectl(pub(crate) &'static str);
@@ -208,7 +211,10 @@ impl Kubectl {
 
     fn command(self, arguments: &[&str]) -> Command {
         let mut command = Command::new("kubectl");
-        command.args(["--namespace", self.0]).args(arguments);
+        if !self.0.is_empty() {
+            command.args(["--namespace", self.0]);
+        }
+        command.args(arguments);
         command
     }
 }

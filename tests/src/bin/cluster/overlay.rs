@@ -1,6 +1,9 @@
 //! The overlays that are applied: what stands in the repository, with the images that can be had here.
 
-use crate::setup::{Replacement, Setup};
+use crate::{
+    install::{MADE_BY, US},
+    setup::{Replacement, Setup},
+};
 use anyhow::{Context as _, ensure};
 use e2e::Json;
 use serde_json::json;
@@ -69,6 +72,9 @@ fn fresh(setup: &Setup, name: &str) -> anyhow::Result<PathBuf> {
 fn write(folder: &Path, mut kustomization: Json) -> anyhow::Result<()> {
     kustomization["apiVersion"] = json!("kustomize.config.k8s.io/v1beta1");
     kustomization["kind"] = json!("Kustomization");
+    // So that they are known to be ours from their first moment on.
+    let label = json!([{ "op": "add", "path": format!("/metadata/labels/{}", MADE_BY.replace('/', "~1")), "value": US }]);
+    kustomization["patches"] = json!([{ "target": { "kind": "Namespace" }, "patch": label.to_string() }]);
     let text = serde_json::to_string_pretty(&kustomization)?;
     Ok(fs::write(folder.join("kustomization.yaml"), text)?)
 }
