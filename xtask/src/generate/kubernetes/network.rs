@@ -14,6 +14,11 @@ const TALKS: &[(&str, &str, &[u16])] = &[
     ("grafana", "alertmanager", &[9093]),
     ("grafana", "loki", &[3100]),
     ("grafana", "jaeger", &[16686]),
+    // What agents ask through tools. The worker is let out by the component telemetry-tools alone.
+    ("worker", "prometheus", &[9090]),
+    ("worker", "alertmanager", &[9093]),
+    ("worker", "loki", &[3100]),
+    ("worker", "jaeger", &[16686]),
     ("rest-api", "otel-collector", &[4317]),
     ("mcp-server", "otel-collector", &[4317]),
     ("worker", "otel-collector", &[4317]),
@@ -59,9 +64,8 @@ pub(super) fn file() -> File {
         objects.push(policy(namespace_of(component), component, component, &spec));
     }
     let about = "Nothing in, nothing out but names' addresses and what is said here. A database at another port, an\n\
-        Alertmanager that tells somebody inside of the cluster: add a NetworkPolicy, they add up. So that tools of agents\n\
-        ask Prometheus, Loki or Jaeger here, let the worker in, and out: what the services may is said in\n\
-        deploy/kubernetes/components/network-policies.";
+        Alertmanager that tells somebody inside of the cluster: add a NetworkPolicy, they add up. The services' own\n\
+        are in deploy/kubernetes/components: telemetry-tools lets the worker, which is let in here, out to here.";
     File::new("02-network-policies", about, objects)
 }
 
