@@ -54,7 +54,11 @@ async fn secured(
         Ok(Ok(stream)) => {
             let shown = stream.get_ref().1.peer_certificates();
             let client = shown.and_then(<[_]>::first).and_then(clients::name);
-            tracing::debug!(client, address = address.map(tracing::field::display), "TLS client connected");
+            tracing::debug!(
+                client,
+                address = address.map(tracing::field::display),
+                "TLS client connected"
+            );
             return Some(Ok(stream));
         }
         Ok(Err(error)) => failures.note(reason(&error), &error, address),
