@@ -286,7 +286,6 @@ impl Error {
             Self::ImportBroken { cause, .. } => cause.log(),
             Self::Internal(cause) => tracing::error!(error = format!("{cause:#}"), "request failed"),
             Self::Unavailable { what } => tracing::warn!(what, "request failed: not available"),
-            Self::InDoubt => tracing::warn!("request failed: its change is in doubt"),
             _ => tracing::debug!(code = self.code(), reason = %self, "request refused"),
         }
     }

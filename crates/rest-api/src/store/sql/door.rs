@@ -66,10 +66,10 @@ impl Door {
     }
 
     /// The same for statements that change something: not made again when they may have taken place.
-    pub(crate) fn for_changes(&self) -> Self {
+    pub(crate) fn for_changes(self) -> Self {
         Self {
             changes: true,
-            ..self.clone()
+            ..self
         }
     }
 
