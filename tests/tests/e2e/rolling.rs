@@ -175,12 +175,12 @@ async fn a_restart_of_postgresql_fails_no_request() -> Outcome {
     let mcp = stack.mcp(&key, Era::Legacy).await?;
     mcp.wait_for_tool("once").await?;
     let load = Load::start(&rest, Some(&stack.raw(&key)));
-    load.more(200).await?;
+    load.more(60).await?;
     for away in [Duration::ZERO, Duration::from_secs(2), Duration::from_secs(6)] {
         server.stop().await?;
         tokio::time::sleep(away).await;
         server.begin().await?;
-        load.more(200).await?;
+        load.more(60).await?;
     }
     let (calls, made) = load.end().await?;
     println!("{calls} calls");
@@ -218,7 +218,7 @@ async fn an_old_version_works_on_a_newer_schema_and_survives_a_migration_that_fa
     let mut stack = on(&server).services(&[REST_API]).start().await?;
     let rest = stack.rest(&stack.tenant("acme", "all").await?);
     let load = Load::start(&rest, None);
-    load.more(100).await?;
+    load.more(40).await?;
 
     let failing = with_fault(&stack, "failing_migration");
     let (log, status) = failed_start(failing?).await?;
@@ -263,9 +263,9 @@ async fn an_old_version_works_on_a_newer_schema_and_survives_a_migration_that_fa
     );
 
     // Side by side, and the old one begun anew on the newer schema.
-    load.more(200).await?;
+    load.more(60).await?;
     let newer = Load::start(&rest.at(&address(&first)), None);
-    newer.more(100).await?;
+    newer.more(40).await?;
     newer.end().await?;
     let (calls, _) = load.end().await?;
     println!("{calls} calls");
@@ -273,7 +273,7 @@ async fn an_old_version_works_on_a_newer_schema_and_survives_a_migration_that_fa
     stack.process_mut(REST_API).ended(PATIENCE).await?;
     stack.process_mut(REST_API).start().await?;
     let load = Load::start(&rest, None);
-    load.more(100).await?;
+    load.more(40).await?;
     load.end().await?;
     drop((first, second));
     Ok(())
