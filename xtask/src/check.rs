@@ -5,6 +5,7 @@ mod architecture;
 mod dashboards;
 mod dependencies;
 mod graph;
+mod kubernetes;
 mod licence;
 mod metrics;
 mod rules;
@@ -125,6 +126,11 @@ const STEPS: &[Step] = &[
         name: "monitoring",
         about: "queries of dashboards, rules, SLOs and runbooks",
         run: monitoring,
+    },
+    Step {
+        name: "kubernetes",
+        about: "manifests render, are valid and keep the house's rules",
+        run: kubernetes::check,
     },
 ];
 
