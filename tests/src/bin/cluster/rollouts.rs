@@ -241,11 +241,15 @@ async fn reason(bad: Bad, before: &[String]) -> anyhow::Result<String> {
         .rev()
         .find(|line| line.contains(first))
         .unwrap_or_default();
-    let line: String = line.split_whitespace().collect::<Vec<_>>().join(" ");
-    Ok(format!(
-        "{status}; {}",
-        line.chars().take(220).collect::<String>()
-    ))
+    // Its end: log lines begin with what all of them have.
+    let from = line.find(first).unwrap_or_default().saturating_sub(120);
+    let around = line
+        .get(from..)
+        .unwrap_or(line)
+        .chars()
+        .take(220)
+        .collect::<String>();
+    Ok(format!("{status}; …{}", around.trim()))
 }
 
 #[cfg(test)]
