@@ -117,18 +117,6 @@ impl Kubectl {
         Ok(())
     }
 
-    /// `kubectl wait --for=CONDITION WHAT…`.
-    ///
-    /// # Errors
-    /// When it does not come about in that time.
-    pub(crate) async fn wait(self, condition: &str, what: &[&str], limit: Duration) -> anyhow::Result<()> {
-        let (condition, limit) = (format!("--for={condition}"), timeout(limit));
-        let mut arguments = vec!["wait", condition.as_str(), limit.as_str()];
-        arguments.extend(what);
-        self.run(&arguments).await?;
-        Ok(())
-    }
-
     /// Sets the number of a workload's replicas; does not wait.
     ///
     /// # Errors
@@ -197,16 +185,6 @@ impl Kubectl {
             .context("starting kubectl")?;
         let stdout = child.stdout.take().context("it is piped")?;
         Ok((child, BufReader::new(stdout).lines()))
-    }
-
-    /// Runs a command in a pod; what it prints.
-    ///
-    /// # Errors
-    /// When it fails there.
-    pub(crate) async fn exec(self, pod: &str, command: &[&str]) -> anyhow::Result<String> {
-        let mut arguments = vec!["exec", pod, "--"];
-        arguments.extend(command);
-        self.run(&arguments).await
     }
 
     fn command(self, arguments: &[&str]) -> Command {
