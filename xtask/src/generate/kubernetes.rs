@@ -13,7 +13,7 @@ mod prometheus;
 mod sources;
 
 use super::Generated;
-use objects::{LOGS, MONITORING, SERVICES, config_map};
+use objects::{LOGS, MONITORING, config_map};
 use serde_json::{Value, json};
 use sources::Sources;
 use std::path::Path;
@@ -79,7 +79,8 @@ fn monitoring_files(sources: &Sources) -> anyhow::Result<Vec<File>> {
     Ok(files)
 }
 
-/// The first that is applied. The services' is among them: Prometheus is let in to find their pods.
+/// The first that is applied. The services' is not among them, though Prometheus is let in there to find their pods: with
+/// it, whoever removes the monitoring would remove the services and their Secrets, too.
 fn namespaces() -> File {
     let namespace = |name: &str, level: &str| {
         let label = |mode: &str| format!("pod-security.kubernetes.io/{mode}");
@@ -91,12 +92,9 @@ fn namespaces() -> File {
     };
     File::new(
         "00-namespaces",
-        "Only what reads the nodes' log files is privileged, and stands in a namespace of its own.",
-        vec![
-            namespace(SERVICES, "restricted"),
-            namespace(MONITORING, "restricted"),
-            namespace(LOGS, "privileged"),
-        ],
+        "Only what reads the nodes' log files is privileged, and stands in a namespace of its own. The services' namespace\n\
+         must be there before: it is theirs, so that removing this folder leaves them alone.",
+        vec![namespace(MONITORING, "restricted"), namespace(LOGS, "privileged")],
     )
 }
 

@@ -23,7 +23,7 @@ use tower::{Layer, Service};
 ///    of them know its template.
 ///
 /// Metrics, probes and admin pages stand outside of it: see [`crate::ops`]. Above those as well stands what closes a
-/// connection that is old, or whose server drains, with its answer ([`super::serve`]): it goes by the connection, of
+/// connection that is old, or whose server drains, with its answer ([`super::serve()`]): it goes by the connection, of
 /// which nothing here knows, and holds for a probe's connection as for any other.
 pub fn stack<L>(routes: Router, authenticate: L, common: &Common) -> Router
 where
