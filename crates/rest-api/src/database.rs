@@ -76,7 +76,7 @@ fn export(told: &Arc<ArcSwap<Told>>, leadership: &Leadership, host: &Host) {
     let current = || {
         let (told, leadership) = (Arc::clone(told), leadership.clone());
         move || {
-            if leadership.holds() {
+            if leadership.exports() {
                 told.load_full()
             } else {
                 Arc::default()

@@ -16,6 +16,11 @@ use std::{
 
 const LEASE: &str = "shared-gauges";
 const TTL: Duration = Duration::from_secs(15);
+/// Held beside the lease by who exports, and for longer: Prometheus goes on showing what a replica last told until it asks
+/// that one again, and a sum would count twice what the next one tells meanwhile.
+const EXPORTS: &str = "shared-gauges-exports";
+/// More than the 15 s between scrapes.
+const SHOWN: Duration = Duration::from_secs(20);
 const EVERY: Duration = Duration::from_secs(5);
 /// How often the others ask whether it is free: nobody tells the gauges until one of them takes it.
 const TAKEOVER: Duration = Duration::from_secs(2);
@@ -23,6 +28,8 @@ const TAKEOVER: Duration = Duration::from_secs(2);
 /// What one replica exports for all, and until when it may.
 struct Shared {
     until: Option<Instant>,
+    /// Nothing of another replica's is shown any more.
+    exports: bool,
     contexts: Vec<(String, i64)>,
     keys: Vec<(String, i64)>,
     queue: QueueState,
@@ -31,6 +38,7 @@ struct Shared {
 impl Shared {
     const NOTHING: Self = Self {
         until: None,
+        exports: false,
         contexts: Vec::new(),
         keys: Vec::new(),
         queue: QueueState {
@@ -43,8 +51,12 @@ impl Shared {
         self.until.is_some_and(|until| Instant::now() < until)
     }
 
+    fn exports(&self) -> bool {
+        self.exports && self.valid()
+    }
+
     fn family(&self, counts: &[(String, i64)]) -> Vec<([String; 1], f64)> {
-        if !self.valid() {
+        if !self.exports() {
             return Vec::new();
         }
         counts
@@ -54,7 +66,7 @@ impl Shared {
     }
 
     fn executions(&self) -> Vec<([String; 2], f64)> {
-        if !self.valid() {
+        if !self.exports() {
             return Vec::new();
         }
         let series = |(tenant, status, n): &(String, ExecutionStatus, i64)| {
@@ -64,7 +76,7 @@ impl Shared {
     }
 
     fn queue_age(&self) -> Vec<([String; 0], f64)> {
-        if !self.valid() {
+        if !self.exports() {
             return Vec::new();
         }
         let age = |since: Time| (now() - since).as_seconds_f64().max(0.0);
@@ -80,6 +92,11 @@ impl Leadership {
     /// Whether it does now.
     pub(crate) fn holds(&self) -> bool {
         self.0.load().valid()
+    }
+
+    /// Whether it tells what one tells for all: after a change of the leader not at once.
+    pub(crate) fn exports(&self) -> bool {
+        self.0.load().exports()
     }
 }
 
@@ -116,8 +133,11 @@ pub(crate) fn export_shared_gauges(store: SharedStore, replica: String, host: &H
                 let pause = if shared.load().valid() { EVERY } else { TAKEOVER };
                 draining.run_until_cancelled(tokio::time::sleep(pause)).await;
             }
-            shared.store(Arc::new(Shared::NOTHING));
-            // Best effort: a lease that is not given back ends by itself.
+            let last = shared.swap(Arc::new(Shared::NOTHING));
+            // Best effort: leases that are not given back end by themselves. What was exported is shown for a while yet.
+            if last.exports() {
+                let _ = store.hold_lease(EXPORTS, &replica, SHOWN).await;
+            }
             let _ = store.release_lease(LEASE, &replica).await;
         });
     leadership
@@ -128,11 +148,13 @@ async fn count(store: &SharedStore, replica: &str) -> crate::store::Result<Share
     if !store.hold_lease(LEASE, replica, TTL).await? {
         return Ok(Shared::NOTHING);
     }
+    let exports = store.hold_lease(EXPORTS, replica, TTL + SHOWN).await?;
     let contexts = store.count_active_contexts(now()).await?;
     let keys = store.count_active_keys(now()).await?;
     let queue = store.queue_state(now()).await?;
     Ok(Shared {
         until: Some(asked + TTL),
+        exports,
         contexts,
         keys,
         queue,

@@ -64,6 +64,8 @@ impl Loss {
 pub(crate) struct Outage {
     patience: Duration,
     missed: AtomicBool,
+    /// When it was last found to be away.
+    lost: parking_lot::Mutex<Option<Instant>>,
     trial: Mutex<Option<(Instant, bool)>>,
 }
 
@@ -73,6 +75,7 @@ impl Outage {
         Self {
             patience,
             missed: AtomicBool::new(false),
+            lost: parking_lot::Mutex::default(),
             trial: Mutex::default(),
         }
     }
@@ -94,6 +97,12 @@ impl Outage {
         }
     }
 
+    /// Whether the server was away within this time. Who began to wait for a connection then has all others in front of it
+    /// when the server is back.
+    pub(crate) fn within(&self, time: Duration) -> bool {
+        self.lost.lock().is_some_and(|at| at.elapsed() <= time)
+    }
+
     /// Whether no connection can be made. Tells a server that is away from a pool that is only busy; one finds out for
     /// all who ask at a time.
     pub(crate) async fn try_out<C>(&self, connect: impl Future<Output = sqlx::Result<C>>) -> bool {
@@ -112,7 +121,14 @@ impl Outage {
             Err(_) => true,
         };
         *trial = Some((Instant::now(), away));
+        if away {
+            self.noted();
+        }
         away
+    }
+
+    fn noted(&self) {
+        *self.lost.lock() = Some(Instant::now());
     }
 }
 
@@ -130,6 +146,10 @@ impl Patience<'_> {
             return false;
         }
         metrics::DB_RETRIES.inc([loss.reason()]);
+        // A pool that is busy since then is no new loss: it would keep itself going.
+        if loss != Loss::Unreachable {
+            self.outage.noted();
+        }
         if !self.outage.missed.swap(true, Relaxed) {
             let patience = humantime::format_duration(self.outage.patience);
             tracing::warn!(reason = loss.reason(), %patience, "the database went away: statements wait for it");
@@ -158,6 +178,17 @@ mod tests {
         );
         assert!(started.elapsed() < Duration::from_secs(10));
         assert!(!Outage::new(Duration::ZERO).patience().again(Loss::Shutdown).await);
+    }
+
+    #[tokio::test]
+    async fn a_pool_that_is_busy_after_a_loss_is_no_loss() {
+        let outage = Outage::new(Duration::from_secs(1));
+        let minute = Duration::from_secs(60);
+        assert!(outage.patience().again(Loss::Unreachable).await);
+        assert!(!outage.within(minute), "nobody found it away");
+        assert!(outage.patience().again(Loss::Shutdown).await);
+        assert!(outage.within(minute));
+        assert!(!outage.within(Duration::ZERO), "that is a while ago");
     }
 
     #[tokio::test]

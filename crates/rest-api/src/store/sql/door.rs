@@ -90,7 +90,10 @@ impl Door {
                 Err(error) => error,
             };
             let is_away = match &error {
-                sqlx::Error::PoolTimedOut => self.outage.try_out(self.connect_options().connect()).await,
+                sqlx::Error::PoolTimedOut => {
+                    self.outage.within(2 * self.pool.options().get_acquire_timeout())
+                        || self.outage.try_out(self.connect_options().connect()).await
+                }
                 error => Loss::of(error).is_some(),
             };
             if !is_away || !patience.again(Loss::Unreachable).await {
