@@ -1,6 +1,6 @@
 //! Small values with a time to live, best effort: a value may be gone at any time.
 
-use crate::redis_link::Link;
+use crate::{Away, redis_link::Link};
 use async_trait::async_trait;
 use bytes::Bytes;
 use moka::{Expiry, sync::Cache as Moka};
@@ -15,7 +15,15 @@ const MAX_BYTES: u64 = 32 * 1024 * 1024;
 #[async_trait]
 pub trait Cache: Send + Sync {
     /// The value last put for `key`, if it is still there.
-    async fn get(&self, key: &str) -> Option<Bytes>;
+    ///
+    /// # Errors
+    /// [`Away`] when this process does not have it and the others could not be asked.
+    async fn find(&self, key: &str) -> Result<Option<Bytes>, Away>;
+
+    /// The same for who can do without: a value that could not be asked for is none.
+    async fn get(&self, key: &str) -> Option<Bytes> {
+        self.find(key).await.ok().flatten()
+    }
 
     /// Keeps `value` for `ttl`. False when it was not kept where every replica sees it, or is larger than
     /// [`MAX_VALUE_BYTES`].
@@ -68,8 +76,8 @@ impl Default for InProcess {
 
 #[async_trait]
 impl Cache for InProcess {
-    async fn get(&self, key: &str) -> Option<Bytes> {
-        self.0.get(key).map(|kept| kept.value)
+    async fn find(&self, key: &str) -> Result<Option<Bytes>, Away> {
+        Ok(self.0.get(key).map(|kept| kept.value))
     }
 
     async fn put(&self, key: &str, value: &[u8], ttl: Duration) -> bool {
@@ -112,12 +120,12 @@ impl Shared {
 
 #[async_trait]
 impl Cache for Shared {
-    async fn get(&self, key: &str) -> Option<Bytes> {
+    async fn find(&self, key: &str) -> Result<Option<Bytes>, Away> {
         let mut command = deadpool_redis::redis::cmd("GET");
         command.arg(self.key(key));
         match self.link.run::<Option<Vec<u8>>>("GET", &command).await {
-            Ok(value) => value.map(Bytes::from),
-            Err(_) => self.local.get(key).await,
+            Ok(value) => Ok(value.map(Bytes::from)),
+            Err(away) => self.local.get(key).await.map(Some).ok_or(away),
         }
     }
 

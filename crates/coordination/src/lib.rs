@@ -12,10 +12,11 @@ pub mod notices;
 mod redis_link;
 mod settings;
 
-pub use cache::Cache;
+pub use cache::{Cache, MAX_VALUE_BYTES};
 pub use inspect::Inspector;
 pub use limit::{Decision, Quota, RateLimiter};
 pub use notices::Notices;
+pub use redis_link::Away;
 pub use settings::{InvalidUrl, RateLimit, Settings};
 
 use redis_link::Link;

@@ -26,8 +26,9 @@ use tokio::{
 pub(crate) const RETRY: Duration = Duration::from_secs(1);
 
 /// Redis is away, or did not do what it was told; the reason is logged and counted where it was met.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Away;
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("Redis is away")]
+pub struct Away;
 
 /// A task that ends when this is dropped.
 pub(crate) struct Background(JoinHandle<()>);

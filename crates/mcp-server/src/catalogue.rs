@@ -5,7 +5,6 @@
 
 use arc_swap::ArcSwap;
 use domain::TenantId;
-use parking_lot::Mutex;
 use proto::v1;
 use rmcp::model::{Tool, ToolAnnotations};
 use std::{
@@ -44,7 +43,7 @@ pub(crate) struct Catalogue {
     tenants: Arc<ArcSwap<Tenants>>,
     changed: watch::Sender<()>,
     /// Since when it has not been known to be true; `None` while it is being followed.
-    stale_since: Arc<Mutex<Option<Instant>>>,
+    stale_since: watch::Sender<Option<Instant>>,
     none: Arc<Tools>,
 }
 
@@ -54,7 +53,7 @@ impl Catalogue {
         Self {
             tenants: Arc::default(),
             changed: watch::Sender::new(()),
-            stale_since: Arc::new(Mutex::new(Some(Instant::now()))),
+            stale_since: watch::Sender::new(Some(Instant::now())),
             none: Arc::default(),
         }
     }
@@ -76,19 +75,25 @@ impl Catalogue {
 
     /// For how long nobody could say whether this is still the truth.
     pub(crate) fn age(&self) -> Duration {
-        self.stale_since
-            .lock()
-            .map_or(Duration::ZERO, |since| since.elapsed())
+        let since = *self.stale_since.borrow();
+        since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    /// Waits until it is being followed.
+    pub(crate) async fn followed(&self) {
+        // Its sender is in `self`, so it cannot be gone.
+        let _ = self.stale_since.subscribe().wait_for(Option::is_none).await;
     }
 
     /// It is being followed, or not any more.
     pub(crate) fn set_followed(&self, followed: bool) {
-        let mut since = self.stale_since.lock();
-        *since = if followed {
-            None
-        } else {
-            since.or_else(|| Some(Instant::now()))
-        };
+        self.stale_since.send_modify(|since| {
+            *since = if followed {
+                None
+            } else {
+                since.or_else(|| Some(Instant::now()))
+            };
+        });
     }
 
     /// Puts new lists in place. A tenant whose list is the same keeps its pointer, and nobody is woken for nothing.

@@ -53,6 +53,8 @@ pub const PATH: &str = "/mcp";
 
 /// How long streams stay open after the last call of a service that was told to stop.
 const LAST_WORD: Duration = Duration::from_millis(200);
+/// For how long a start waits until it knows the registered tools.
+const FIRST_CATALOGUE: Duration = Duration::from_secs(3);
 
 /// The service.
 pub struct McpServer;
@@ -89,7 +91,9 @@ impl Service for McpServer {
         let tenants = tenants(&settings, host, calls, shared.cache, true, make);
         host.tasks
             .spawn("tools-changed", tenants.clone().tell_sessions(catalogue.clone()));
-        measure(host, catalogue, tenants.clone());
+        measure(host, catalogue.clone(), tenants.clone());
+        // One that was only just started would list fewer tools than its neighbours. It starts without rest-api, too.
+        let _ = tokio::time::timeout(FIRST_CATALOGUE, catalogue.followed()).await;
         Ok(App {
             http: stack(host, door, tenants),
             admin: debug::routes(shared.inspector),

@@ -5,7 +5,8 @@
 //! so that a session can be taken up again on any replica.
 
 use crate::{settings, tasks::legacy};
-use coordination::Cache;
+use bytes::Bytes;
+use coordination::{Cache, MAX_VALUE_BYTES};
 use domain::TenantId;
 use futures_util::{Stream, StreamExt};
 use parking_lot::Mutex;
@@ -31,6 +32,12 @@ use tokio_util::sync::CancellationToken;
 pub(crate) const FULL: &str = "too many sessions";
 /// Ids of ours are UUIDs; nothing longer is looked up.
 const MAX_ID: usize = 64;
+/// For how long Redis is asked again when it does not answer: a lost connection is replaced within about a second, and a
+/// client that is told that there is no such session gives it up. While Redis is away for longer, each session that is
+/// opened, or looked for in vain, takes this much longer.
+const PATIENCE: Duration = Duration::from_millis(2500);
+/// How often.
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// Why a session could not be served.
 #[derive(Debug, thiserror::Error)]
@@ -217,6 +224,27 @@ impl Initializations {
     fn key(&self, id: &str) -> String {
         format!("mcp-session:{}:{id}", self.tenant)
     }
+
+    /// What was kept; none as well when nobody could be asked for all of [`PATIENCE`].
+    async fn find(&self, id: &str) -> Option<Bytes> {
+        let (key, begun) = (self.key(id), Instant::now());
+        loop {
+            match self.cache.find(&key).await {
+                Ok(found) => return found,
+                Err(_) if again(begun).await => {}
+                Err(_) => return None,
+            }
+        }
+    }
+}
+
+/// Waits a little and says whether to try once more; not when [`PATIENCE`] is over.
+async fn again(begun: Instant) -> bool {
+    let patient = begun.elapsed() < PATIENCE;
+    if patient {
+        tokio::time::sleep(AGAIN).await;
+    }
+    patient
 }
 
 #[async_trait::async_trait]
@@ -225,7 +253,7 @@ impl SessionStore for Initializations {
         if id.len() > MAX_ID {
             return Ok(None);
         }
-        let Some(bytes) = self.cache.get(&self.key(id)).await else {
+        let Some(bytes) = self.find(id).await else {
             return Ok(None);
         };
         let state = serde_json::from_slice(&bytes)?;
@@ -234,9 +262,12 @@ impl SessionStore for Initializations {
     }
 
     async fn store(&self, id: &str, state: &SessionState) -> Result<(), SessionStoreError> {
-        self.cache
-            .put(&self.key(id), &serde_json::to_vec(state)?, self.ttl)
-            .await;
+        let (key, state, begun) = (self.key(id), serde_json::to_vec(state)?, Instant::now());
+        // Kept in this replica alone, the session ends with it.
+        while !self.cache.put(&key, &state, self.ttl).await
+            && state.len() <= MAX_VALUE_BYTES
+            && again(begun).await
+        {}
         Ok(())
     }
 
