@@ -18,10 +18,8 @@ const EXCERPT: usize = 300;
 pub(crate) struct Second {
     /// When it ended, seconds since 1970.
     pub(crate) at: f64,
-    /// Who tells it.
+    /// Who tells it; its tenant is called the same, and that is the value of the label `tenant_id`.
     pub(crate) pod: String,
-    /// The tenant that it works in.
-    pub(crate) tenant_id: String,
     /// By kind of request.
     pub(crate) kinds: BTreeMap<String, Kind>,
     /// The least and the most active contexts that there may have been: they differ by the writes under way and by
@@ -106,7 +104,6 @@ impl From<super::wire::NoAnswer> for Wrong {
 /// Everybody's account of the current second.
 pub(crate) struct Ledger {
     pod: String,
-    tenant_id: String,
     open: Mutex<Open>,
 }
 
@@ -120,7 +117,7 @@ struct Open {
 
 impl Ledger {
     /// An empty one; `active` contexts are there already.
-    pub(crate) fn new(pod: &str, tenant_id: &str, active: u64) -> Self {
+    pub(crate) fn new(pod: &str, active: u64) -> Self {
         let mut open = Open {
             active: [active; 2],
             ..Open::default()
@@ -128,7 +125,6 @@ impl Ledger {
         open.second.active = [active; 2];
         Self {
             pod: pod.to_owned(),
-            tenant_id: tenant_id.to_owned(),
             open: Mutex::new(open),
         }
     }
@@ -200,7 +196,6 @@ impl Ledger {
         }
         second.at = unix(SystemTime::now());
         second.pod.clone_from(&self.pod);
-        second.tenant_id.clone_from(&self.tenant_id);
         second.last = last;
         second
     }
@@ -221,7 +216,7 @@ mod tests {
 
     #[test]
     fn a_second_tells_what_happened_in_it_and_nothing_of_the_one_before() {
-        let ledger = Ledger::new("load-0", "t", 10);
+        let ledger = Ledger::new("load-0", 10);
         let wrong = || Wrong::answer(503, "expected 200", "draining");
         ledger.note("read", Duration::from_millis(4), Ok(()));
         ledger.note("read", Duration::from_millis(90), Err::<(), _>(wrong()));

@@ -22,7 +22,7 @@ use tokio::{
     time::{MissedTickBehavior, interval, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use world::{Tenant, World};
+use world::World;
 
 /// How long requests under way are waited for at the end: less than the pod's grace.
 const SETTLES: Duration = Duration::from_secs(4);
@@ -65,12 +65,12 @@ pub(crate) struct Args {
 /// When it cannot begin.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let mut term = signal(SignalKind::terminate())?;
-    let tenant = Tenant::create(&args.pod)
+    let key = world::tenant(&args.pod)
         .await
         .context("making the load's tenant")?;
-    let ledger = Arc::new(Ledger::new(&args.pod, &tenant.id, 0));
+    let ledger = Arc::new(Ledger::new(&args.pod, 0));
     endpoint::start(args.listen, Arc::clone(&ledger)).await?;
-    let world = Arc::new(World::new(&args, tenant.key, Arc::clone(&ledger)));
+    let world = Arc::new(World::new(&args, key, Arc::clone(&ledger)));
     world
         .sweep()
         .await

@@ -128,7 +128,7 @@ impl Load {
     /// The least and the most contexts of each tenant that could rightly have been counted within a time.
     pub(crate) fn active(&self, tenant_id: &str, from: f64, to: f64) -> Option<[u64; 2]> {
         let told = self.lock();
-        let seconds = told.values().filter(|second| second.tenant_id == tenant_id);
+        let seconds = told.values().filter(|second| second.pod == tenant_id);
         seconds
             .filter(|second| second.at >= from && second.at <= to)
             .map(|second| second.active)
@@ -137,10 +137,7 @@ impl Load {
 
     /// The tenants of its pods.
     pub(crate) fn tenants(&self) -> BTreeSet<String> {
-        self.lock()
-            .values()
-            .map(|second| second.tenant_id.clone())
-            .collect()
+        self.lock().values().map(|second| second.pod.clone()).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<(u64, String), Second>> {

@@ -48,30 +48,16 @@ pub(crate) struct World {
     known: Mutex<VecDeque<Known>>,
 }
 
-/// A tenant and its key.
-pub(crate) struct Tenant {
-    /// The value of the label `tenant_id`.
-    pub(crate) id: String,
-    /// A key with all scopes.
-    pub(crate) key: String,
-}
-
-impl Tenant {
-    /// Makes a tenant by the command that operators use.
-    ///
-    /// # Errors
-    /// When `rest-api` is not here or cannot reach the database.
-    pub(crate) async fn create(name: &str) -> anyhow::Result<Self> {
-        let made = rest_api(&["tenants", "create", "--if-missing", name]).await?;
-        let id = made.split_whitespace().next().context("a tenant without an id")?;
-        let key = rest_api(&["keys", "create", "--tenant", name, "--scopes", "all", "--json"]).await?;
-        let key: Json = serde_json::from_str(&key).context("the new key")?;
-        let key = key["secret"].as_str().context("a key without a secret")?;
-        Ok(Self {
-            id: id.to_owned(),
-            key: key.to_owned(),
-        })
-    }
+/// Makes a tenant by the command that operators use, and gives a key of it with all scopes.
+///
+/// # Errors
+/// When `rest-api` is not here or cannot reach the database.
+pub(crate) async fn tenant(name: &str) -> anyhow::Result<String> {
+    rest_api(&["tenants", "create", "--if-missing", name]).await?;
+    let key = rest_api(&["keys", "create", "--tenant", name, "--scopes", "all", "--json"]).await?;
+    let key: Json = serde_json::from_str(&key).context("the new key")?;
+    let key = key["secret"].as_str().context("a key without a secret")?;
+    Ok(key.to_owned())
 }
 
 async fn rest_api(arguments: &[&str]) -> anyhow::Result<String> {
