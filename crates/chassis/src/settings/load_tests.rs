@@ -311,7 +311,7 @@ fn faults_are_planted_by_name_and_never_in_production() {
     );
     let refused = refusal("test_faults: [lek]", &[]);
     assert!(
-        refused.contains("expected one of leak, blocking_call, busy_call, slow_query, found `lek`"),
+        refused.contains("expected one of leak, blocking_call, busy_call, slow_query, next_migration, failing_migration, found `lek`"),
         "{refused}"
     );
 }
