@@ -128,8 +128,12 @@ impl SqlStore {
 }
 
 async fn commit(transaction: Transaction<'static, Db>) -> Result<()> {
-    let committed = async { transaction.commit().await.map_err(StoreError::of_change) };
-    COMMIT.measure(committed).await
+    let committed = COMMIT.measure(async { Ok(transaction.commit().await?) }).await;
+    // Also when nothing was heard of it for too long.
+    committed.map_err(|error| match error {
+        StoreError::Unavailable(error) => StoreError::of_change(error),
+        other => other,
+    })
 }
 
 /// Holds a row, which counts the change that was just made to it, to the version that the caller expects before it.
