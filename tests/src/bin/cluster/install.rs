@@ -56,6 +56,20 @@ pub(crate) async fn remove() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Makes sure that what is there was made by this test: the other steps disturb what they find.
+pub(crate) async fn ours() -> anyhow::Result<()> {
+    for namespace in ALL {
+        let name = namespace.namespace();
+        let found = CLUSTER.json(&["namespace", name]).await?;
+        ensure!(
+            found["metadata"]["labels"][MADE_BY] == US,
+            "this test has not made the namespace {name}, and would disturb what runs there: \
+             run the step install first"
+        );
+    }
+    Ok(())
+}
+
 /// Makes sure that there is nothing, what an earlier run left removed.
 async fn from_nothing() -> anyhow::Result<()> {
     let mut left = false;

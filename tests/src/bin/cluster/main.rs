@@ -101,6 +101,9 @@ async fn run(command: Command) -> anyhow::Result<bool> {
 async fn steps(setup: &Setup, only: &[Step]) -> anyhow::Result<bool> {
     let mut failed = Vec::new();
     let wanted = |step: &&Step| only.is_empty() || only.contains(step);
+    if !wanted(&&Step::Install) {
+        install::ours().await?;
+    }
     for step in Step::value_variants().iter().filter(wanted) {
         if !twice(setup, *step).await {
             failed.push(*step);
