@@ -209,7 +209,11 @@ CNF
   openssl x509 -req -in "$work/request.pem" -CA "$work/ca/tls.crt" -CAkey "$work/ca/tls.key" \
     -set_serial "0x$(openssl rand -hex 16)" -days 90 -sha256 -extfile "$work/request.cnf" -extensions leaf \
     -out "$work/$1/tls.crt" 2>"$work/openssl" || { cat "$work/openssl" >&2; exit 1; }
-  cp "$work/ca/tls.crt" "$work/$1/ca.crt"
+  # Who is believed already still is, for a CA is changed in steps. A certificate's second line holds its number.
+  if there "$namespace" secret "$1-tls"; then
+    kubectl -n "$namespace" get secret "$1-tls" -o go-template='{{index .data "ca.crt" | base64decode}}' >"$work/$1/ca.crt"
+  fi
+  grep -qsxF "$(sed -n 2p "$work/ca/tls.crt")" "$work/$1/ca.crt" || cat "$work/ca/tls.crt" >>"$work/$1/ca.crt"
 }
 
 # The CA's files in $work/ca, from its Secret, or new ones and the Secret.
@@ -222,6 +226,13 @@ authority() {
     done
     return
   fi
+  for service in rest-api mcp-server worker; do
+    if there "$namespace" secret "$service-tls"; then
+      echo "$namespace/devops-mcp-ca is gone, and $service-tls is signed by it: services with certificates of another CA" >&2
+      echo "would not be believed. Put it back, or delete the Secrets ending in -tls to begin anew (calls fail meanwhile)" >&2
+      exit 1
+    fi
+  done
   cat >"$work/ca.cnf" <<'CNF'
 [req]
 distinguished_name = name

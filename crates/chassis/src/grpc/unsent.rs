@@ -31,8 +31,8 @@ use tower::Service;
 /// The pauses before a call is made again: for a moment the closing connection goes on taking calls.
 const PAUSES_MS: [u64; 6] = [1, 2, 4, 8, 16, 32];
 
-/// For how long a call is made again that finds no connection: longer than a name's addresses are believed, so that also
-/// the one that takes the place of a name's only member is found. The longest pause in between.
+/// For how long a call is made again that finds no connection: longer than a name's addresses are believed here, so that
+/// mostly also the one that takes the place of a name's only member is found. The longest pause in between.
 const AWAY_FOR: Duration = Duration::from_secs(5);
 const AWAY_PAUSE: Duration = Duration::from_millis(200);
 

@@ -92,7 +92,9 @@ impl Flight {
         let deadline =
             tokio::time::sleep(Duration::from_millis(u64::from(self.tool.spec.timeout_ms)) + GRACE);
         tokio::pin!(deadline);
-        let mut renew = tokio::time::interval_at(Instant::now() + RENEW, RENEW);
+        // From when it was asked for, and the lease reckoned: the row, or the worker, may have been waited for since.
+        let asked = self.until - Duration::from_millis(self.tool.spec.timeout_ms.into());
+        let mut renew = tokio::time::interval_at((asked + RENEW).max(Instant::now()), RENEW);
         let mut progress = None;
         loop {
             tokio::select! {

@@ -30,7 +30,10 @@ use crate::{
     store::{Idempotency, Result, StoreError, outage::Loss, signals::Signals},
 };
 use sqlx::Transaction;
-use std::{future::Future, time::Duration};
+use std::{
+    future::Future,
+    time::{Duration, Instant},
+};
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
@@ -127,10 +130,16 @@ impl SqlStore {
     }
 }
 
+/// A server that is told to stop says so in the place of an answer, but for one that it gives to a `COMMIT` and then logs for
+/// having taken long (`log_min_duration_statement`): there it says so after it has committed.
+const LOGGED: Duration = Duration::from_millis(400);
+
 async fn commit(transaction: Transaction<'static, Db>) -> Result<()> {
+    let begun = Instant::now();
     let committed = COMMIT.measure(async { Ok(transaction.commit().await?) }).await;
     // Also when nothing was heard of it for too long.
     committed.map_err(|error| match error {
+        StoreError::Unavailable(error) if begun.elapsed() >= LOGGED => StoreError::InDoubt(error),
         StoreError::Unavailable(error) => StoreError::of_change(error),
         other => other,
     })

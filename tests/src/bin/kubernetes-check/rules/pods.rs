@@ -7,16 +7,11 @@ use crate::{
 use serde_json::{Value, json};
 
 /// Who may do what the rules below forbid, and why: workload, rule, reason.
-const EXCEPTIONS: [(&str, &str, &str); 3] = [
+const EXCEPTIONS: [(&str, &str, &str); 2] = [
     (
         "devops-mcp-logs/otel-collector-logs",
         "a numbered user that is not root",
         "the files in /var/log/pods are readable by root alone",
-    ),
-    (
-        "devops-mcp-logs/otel-collector-logs",
-        "all capabilities dropped and none added",
-        "it is root without root's powers, but for reading what is not its own (DAC_READ_SEARCH)",
     ),
     (
         "devops-mcp-logs/otel-collector-logs",
