@@ -315,6 +315,8 @@ impl Run<'_> {
             folder("ALERTS_DIR", "alerts"),
             folder("PROMETHEUS_DIR", "prometheus"),
             folder("ALERTMANAGER_DIR", "alertmanager"),
+            // A minute is a second there, and who waits for a database must fail as soon.
+            ("DATABASE_OUTAGE_PATIENCE".to_owned(), "250ms".to_owned()),
         ];
         self.scaled = Some(written.clone());
         Ok(written)
