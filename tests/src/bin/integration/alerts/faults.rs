@@ -17,6 +17,8 @@ use tokio::{
 const QUEUED: usize = 40;
 /// Between two requests of a caller that goes on and on.
 const PAUSE: Duration = Duration::from_millis(100);
+/// Who asks at the same time while the database is away.
+const CALLERS: u32 = 30;
 
 const fn expect(
     fault: &'static str,
@@ -160,11 +162,18 @@ struct Load(JoinHandle<()>);
 
 impl Load {
     fn start<F: Future<Output: Send> + Send>(request: impl Fn() -> F + Send + 'static) -> Self {
+        Self::every(PAUSE, request)
+    }
+
+    fn every<F: Future<Output: Send> + Send>(
+        pause: Duration,
+        request: impl Fn() -> F + Send + 'static,
+    ) -> Self {
         Self(tokio::spawn(async move {
             loop {
                 // What it is answered shows in the metrics.
                 let _answer = request().await;
-                sleep(PAUSE).await;
+                sleep(pause).await;
             }
         }))
     }
@@ -341,11 +350,16 @@ impl<'a> Faults<'a> {
     /// PostgreSQL dies.
     async fn database(&self, protocol: &mut Protocol<'_>) -> anyhow::Result<()> {
         protocol.expect(Instant::now(), DATABASE);
-        let rest = self.stack.rest.clone();
-        let load = Load::start(move || {
-            let rest = rest.clone();
-            async move { rest.get("/api/v1/contexts").await }
-        });
+        // Many, not in step: each waits for the database for a while before it fails.
+        let load: Vec<Load> = (1..=CALLERS)
+            .map(|caller| {
+                let rest = self.stack.rest.clone();
+                Load::every(caller * PAUSE, move || {
+                    let rest = rest.clone();
+                    async move { rest.get("/api/v1/contexts").await }
+                })
+            })
+            .collect();
         self.stack.kill("postgres").await?;
         let raised = protocol.raised(DATABASE).await;
         let quiet = match raised {
