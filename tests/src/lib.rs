@@ -33,7 +33,7 @@ pub use sink::Sink;
 pub use stack::Stack;
 pub use target::Target;
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, process::ExitCode, time::Duration};
 use tokio::time::{Instant, sleep};
 
 /// A JSON value, as requests and answers hold it.
@@ -88,4 +88,29 @@ pub fn http_client() -> reqwest::Client {
         .timeout(2 * PATIENCE)
         .build()
         .expect("a client without certificates to load")
+}
+
+/// How a program ends whose checks passed, or found these things wrong, a line each.
+pub fn ended_with(findings: anyhow::Result<Vec<String>>) -> ExitCode {
+    ended(findings.map(|findings| {
+        for finding in &findings {
+            println!("✗ {finding}");
+        }
+        if !findings.is_empty() {
+            println!("{} findings", findings.len());
+        }
+        findings.is_empty()
+    }))
+}
+
+/// How a program ends whose steps all passed, or did not, or could not be tried.
+pub fn ended(passed: anyhow::Result<bool>) -> ExitCode {
+    match passed {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -38,20 +38,7 @@ enum Command {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run(Args::parse()).await {
-        Ok(findings) if findings.is_empty() => ExitCode::SUCCESS,
-        Ok(findings) => {
-            for finding in &findings {
-                println!("✗ {finding}");
-            }
-            println!("{} findings", findings.len());
-            ExitCode::FAILURE
-        }
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    e2e::ended_with(run(Args::parse()).await)
 }
 
 /// What is wrong, a line each.

@@ -3,7 +3,8 @@
 //!
 //! A server that is told to stop says so on every connection (57P01), in the place of an answer: then nothing of that
 //! statement, or of the transaction that it is part of, will ever have taken place. It puts this off while it commits,
-//! so it is as true of a `COMMIT`, unless that is one whose duration it logs (`sql::LOGGED`). A connection that breaks without a word says nothing about what was sent last.
+//! so it is as true of a `COMMIT`, unless that is one whose duration it logs (`sql::LOGGED`). A connection that breaks
+//! without a word says nothing about what was sent last.
 
 use crate::metrics;
 use sqlx::postgres::PgDatabaseError;

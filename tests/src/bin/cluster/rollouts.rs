@@ -115,10 +115,7 @@ fn other_secret(deployment: &Json) -> anyhow::Result<Json> {
 
 /// Tries each of them under load.
 pub(crate) async fn run(setup: &Setup) -> anyhow::Result<()> {
-    let bounds = scale::fix(REPLICAS).await?;
-    let done = under_load(setup).await;
-    bounds.restore().await?;
-    done
+    scale::with(REPLICAS, under_load(setup)).await
 }
 
 async fn under_load(setup: &Setup) -> anyhow::Result<()> {

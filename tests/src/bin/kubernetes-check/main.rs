@@ -42,20 +42,7 @@ fn main() -> ExitCode {
         Some(Command::Schemas { crds }) => schema::vendor::write(&args.root, crds).map(|()| Vec::new()),
         None => check(&args.root),
     };
-    match result {
-        Ok(findings) if findings.is_empty() => ExitCode::SUCCESS,
-        Ok(findings) => {
-            for finding in &findings {
-                println!("✗ {finding}");
-            }
-            println!("{} findings", findings.len());
-            ExitCode::FAILURE
-        }
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    e2e::ended_with(result)
 }
 
 /// What is wrong, a line each.

@@ -26,13 +26,23 @@ const COUNTED: [(&str, &str, f64); 4] = [
 ];
 
 /// The autoscalers' bounds, to be set back.
-pub(crate) struct Bounds([Json; 3]);
+struct Bounds([Json; 3]);
 
-/// Has each component run so many replicas, neither more nor fewer, whatever its load.
+/// Does `work` with so many replicas of each component, neither more nor fewer, whatever their load.
 ///
 /// # Errors
-/// When they do not come up.
-pub(crate) async fn fix(count: usize) -> anyhow::Result<Bounds> {
+/// When they do not come up, or the work fails.
+pub(crate) async fn with<T>(
+    count: usize,
+    work: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
+    let bounds = fix(count).await?;
+    let done = work.await;
+    bounds.restore().await?;
+    done
+}
+
+async fn fix(count: usize) -> anyhow::Result<Bounds> {
     let [a, b, c] = COMPONENTS.map(bounds);
     let (a, b, c) = tokio::try_join!(a, b, c)?;
     all_to(count).await?;
@@ -41,10 +51,7 @@ pub(crate) async fn fix(count: usize) -> anyhow::Result<Bounds> {
 
 impl Bounds {
     /// Leaves the number to the autoscalers again.
-    ///
-    /// # Errors
-    /// When the API server refuses.
-    pub(crate) async fn restore(&self) -> anyhow::Result<()> {
+    async fn restore(&self) -> anyhow::Result<()> {
         for (component, spec) in COMPONENTS.iter().zip(&self.0) {
             SERVICES
                 .patch(&format!("hpa/{component}"), &json!({ "spec": spec }))
