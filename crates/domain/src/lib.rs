@@ -10,6 +10,7 @@ pub mod ids;
 pub mod page;
 pub mod principal;
 pub mod schedule;
+pub mod schema;
 pub mod tenant;
 pub mod tool;
 pub mod tool_rule;

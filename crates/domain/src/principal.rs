@@ -45,6 +45,16 @@ scopes! {
     KeysManage = "keys:manage",
     /// Force a trace and raise the log level of one's own request.
     Debug = "debug",
+    /// Ask the sources that are granted to the tenant: metrics, logs, traces, alerts.
+    ObserveRead = "observe:read",
+    /// Make and end silences in the sources that are granted to the tenant.
+    ObserveWrite = "observe:write",
+    /// Ask the sources of the installation itself, which hold the telemetry of all tenants.
+    PlatformObserve = "platform:observe",
+    /// Deliver alerts, which open incidents.
+    AlertsReceive = "alerts:receive",
+    /// Read the audit log.
+    AuditRead = "audit:read",
 }
 
 impl fmt::Display for Scope {
@@ -78,6 +88,17 @@ impl Scopes {
     /// Every scope there is.
     pub fn all() -> Self {
         Scope::ALL.to_vec().into()
+    }
+
+    /// Every scope that concerns one tenant only.
+    pub fn of_a_tenant() -> Self {
+        let within = |scope: &Scope| *scope != Scope::PlatformObserve;
+        Scope::ALL
+            .iter()
+            .copied()
+            .filter(within)
+            .collect::<Vec<_>>()
+            .into()
     }
 
     /// Whether `scope` is held.

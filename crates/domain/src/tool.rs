@@ -1,8 +1,10 @@
 //! Tools: HTTP APIs that a tenant has registered for its agents.
 
+pub mod built_in;
 pub mod options;
 mod template;
 
+pub use built_in::Toolset;
 pub use options::{BodyFormat, Place, QueryStyle, RetryPolicy, ToolOptions};
 pub use template::{TemplateError, UrlTemplate};
 
@@ -163,6 +165,9 @@ impl ToolSpec {
                 "name",
                 format!("a name that does not begin with '{RESERVED_PREFIX}'"),
             ));
+        }
+        if built_in::is_built_in(&self.name) {
+            return Err(Invalid::new("name", "a name that no tool of the product has"));
         }
         validate::text("description", &self.description, 4000)?;
         UrlTemplate::parse(&self.url).map_err(|e| Invalid::new("url", e.to_string()))?;

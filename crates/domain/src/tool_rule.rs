@@ -1,6 +1,6 @@
 //! What limits a key to some tools, and to some arguments of them.
 
-use crate::{Invalid, JsonObject, validate};
+use crate::{Invalid, JsonObject, tool::Toolset, validate};
 use serde::{Deserialize, Serialize};
 
 /// The most rules of one key.
@@ -8,11 +8,14 @@ const MAX_RULES: usize = 64;
 /// The most bytes of a rule's schema, as JSON text.
 const MAX_SCHEMA_BYTES: usize = 16 * 1024;
 
+/// How a rule begins that names a set of tools.
+const SET: char = '@';
+
 /// One permission: these tools, with these arguments.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ToolRule {
-    /// A tool's name, or a pattern of names in which `*` stands for any characters.
+    /// A tool's name, a pattern of names in which `*` stands for any characters, or `@` and a [`Toolset`]'s name.
     pub tools: String,
     /// A JSON Schema that the arguments must meet; `None`: any that the tool takes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -40,11 +43,8 @@ impl ToolRules {
             return Err(Invalid::new("tools", format!("at most {MAX_RULES} rules")));
         }
         for (i, rule) in rules.iter().enumerate() {
-            let ok = |c: char| c.is_ascii_alphanumeric() || "-_.*".contains(c);
-            if rule.tools.is_empty() || rule.tools.len() > 64 || !rule.tools.chars().all(ok) {
-                let expected = "1 to 64 letters, digits, '-', '_', '.' or '*'";
-                return Err(Invalid::new(format!("tools[{i}].tools"), expected));
-            }
+            check_pattern(&rule.tools)
+                .map_err(|expected| Invalid::new(format!("tools[{i}].tools"), expected))?;
             if let Some(schema) = &rule.arguments {
                 validate::object(&format!("tools[{i}].arguments"), schema, MAX_SCHEMA_BYTES)?;
             }
@@ -85,16 +85,49 @@ impl ToolRules {
 impl ToolRule {
     /// Whether the rule speaks of this tool.
     pub fn names(&self, tool: &str) -> bool {
-        matches(&self.tools, tool)
+        match set(&self.tools) {
+            Some(set) => Toolset::of(tool) == set,
+            None => matches(&self.tools, tool),
+        }
     }
 
     fn within(&self, others: &[Self]) -> bool {
         let covers = |other: &Self| {
-            // A pattern is a word of the other one where `*` only stands for characters that it may stand for.
-            matches(&other.tools, &self.tools)
+            covers(&other.tools, &self.tools)
                 && (other.arguments.is_none() || other.arguments == self.arguments)
         };
         others.iter().any(covers)
+    }
+}
+
+/// The set that a rule names, if it does that.
+fn set(pattern: &str) -> Option<Toolset> {
+    pattern.strip_prefix(SET)?.parse().ok()
+}
+
+fn check_pattern(pattern: &str) -> Result<(), String> {
+    if let Some(word) = pattern.strip_prefix(SET) {
+        return word
+            .parse::<Toolset>()
+            .map(drop)
+            .map_err(|unknown| unknown.to_string());
+    }
+    let ok = |c: char| c.is_ascii_alphanumeric() || "-_.*".contains(c);
+    if pattern.is_empty() || pattern.len() > 64 || !pattern.chars().all(ok) {
+        return Err("1 to 64 letters, digits, '-', '_', '.' or '*', or @ and a set's name".to_owned());
+    }
+    Ok(())
+}
+
+/// Whether a pattern names every tool that another one names.
+fn covers(whole: &str, part: &str) -> bool {
+    match (set(whole), set(part)) {
+        (Some(whole), Some(part)) => whole == part,
+        // What a star may stand for is in no set.
+        (Some(whole), None) => !part.contains('*') && Toolset::of(part) == whole,
+        (None, Some(_)) => whole.bytes().all(|c| c == b'*'),
+        // A pattern is a word of the other one where `*` only stands for characters that it may stand for.
+        (None, None) => matches(whole, part),
     }
 }
 
@@ -122,6 +155,25 @@ fn matches(pattern: &str, text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rule_may_name_a_set() {
+        let metrics = rules(&["@metrics"]);
+        assert!(metrics.allow("query_metrics") && !metrics.allow("query_logs") && !metrics.allow("weather"));
+        assert!(rules(&["@tools"]).allow("weather") && !rules(&["@tools"]).allow("query_logs"));
+        assert!(metrics.within(&rules(&["*"])) && metrics.within(&metrics));
+        assert!(rules(&["query_metrics"]).within(&metrics));
+        for more in ["q*", "query_*", "query_logs", "@logs", "*"] {
+            assert!(!rules(&[more]).within(&metrics), "{more}");
+            assert!(!rules(&[more]).within(&rules(&["@tools"])), "{more}");
+        }
+        assert!(!metrics.within(&rules(&["query_*"])));
+        let unknown = ToolRule {
+            tools: "@everything".into(),
+            arguments: None,
+        };
+        assert!(ToolRules::limited(vec![unknown]).is_err());
+    }
 
     fn rules(patterns: &[&str]) -> ToolRules {
         let rule = |p: &&str| ToolRule {
