@@ -3,9 +3,9 @@
 use crate::{
     fetch, progress,
     runner::Runner,
-    tools::{Call, Departed},
+    tools::{Call, Caller, Departed},
 };
-use domain::Invalid;
+use domain::{Invalid, Scope};
 use futures_util::{Stream, StreamExt};
 use proto::{
     convert,
@@ -57,6 +57,15 @@ impl v1::tool_runner_server::ToolRunner for Runs {
             )),
         });
         Ok(Response::new(Box::pin(parts)))
+    }
+
+    async fn manifest(
+        &self,
+        request: Request<v1::ManifestRequest>,
+    ) -> Result<Response<v1::ManifestResponse>, Status> {
+        chassis::grpc::require_service_token(request.metadata(), self.service_token.as_ref())?;
+        let tools = self.runner.manifest();
+        Ok(Response::new(v1::ManifestResponse { tools }))
     }
 
     async fn ping(&self, request: Request<v1::PingRequest>) -> Result<Response<v1::PingResponse>, Status> {
@@ -118,7 +127,19 @@ pub(crate) fn call(request: v1::RunToolRequest) -> Result<Call, Invalid> {
         credentials: credentials.transpose()?,
         departed: Departed::default(),
         attempt: None,
+        built_in: request.built_in,
+        caller: caller(request.caller.unwrap_or_default()),
     })
+}
+
+/// Scopes that this version does not know are left out: they open nothing here.
+fn caller(caller: v1::RunCaller) -> Caller {
+    let scopes: Vec<Scope> = caller.scopes.iter().filter_map(|word| word.parse().ok()).collect();
+    Caller {
+        key_id: caller.key_id,
+        key_name: caller.key_name,
+        scopes: scopes.into(),
+    }
 }
 
 fn refused(invalid: &Invalid) -> Status {

@@ -14,6 +14,7 @@ mod queue;
 pub mod runner;
 pub mod settings;
 pub mod slots;
+pub mod sources;
 pub mod tools;
 
 pub use settings::Settings;

@@ -11,6 +11,7 @@ use crate::{
 use chassis::settings::Shutdown;
 use domain::execution::ExecutionStatus;
 use opentelemetry::Context;
+use proto::v1;
 use serde_json::Value;
 use std::{
     sync::Arc,
@@ -46,7 +47,7 @@ impl Runner {
         shutdown: CancellationToken,
     ) -> anyhow::Result<Self> {
         Ok(Self(Arc::new(Inner {
-            tools: Tools::new(&settings.outbound)?,
+            tools: Tools::new(settings)?,
             slots: Slots::new(&settings.concurrency),
             max_timeout: settings.outbound.max_timeout,
             max_document_bytes: settings.outbound.max_document_bytes as u64,
@@ -132,6 +133,11 @@ impl Runner {
             }
             () = self.last_call() => Err(stopped()),
         }
+    }
+
+    /// The product's own tools that somebody may call here.
+    pub fn manifest(&self) -> Vec<v1::BuiltInTool> {
+        self.0.tools.manifest()
     }
 
     /// How long anything may take, whoever asks.

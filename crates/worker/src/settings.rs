@@ -1,5 +1,6 @@
 //! The worker's own sections of the configuration.
 
+use crate::sources;
 use chassis::Common;
 use chassis::settings::Invalid;
 use ipnet::IpNet;
@@ -27,6 +28,8 @@ pub struct Settings {
     pub queue: Queue,
     /// Scheduled work.
     pub jobs: Jobs,
+    /// Where the product's own tools look, by name.
+    pub sources: sources::Settings,
 }
 
 /// Where rest-api is.

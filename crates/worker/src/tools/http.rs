@@ -149,6 +149,8 @@ pub(super) mod tests {
             credentials: None,
             departed: Departed::default(),
             attempt: None,
+            built_in: false,
+            caller: Default::default(),
         }
     }
 }

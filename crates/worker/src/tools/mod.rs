@@ -1,14 +1,17 @@
-//! The kinds of tools, one file each.
+//! The kinds of tools, one file each, and the product's own tools.
 
+pub mod built_in;
 mod http;
+pub mod observe;
 
-use crate::{outcome::Failure, progress::Reporter, settings::Outbound};
+use crate::{outcome::Failure, progress::Reporter, settings::Settings, sources::Sources};
 use async_trait::async_trait;
 use bytes::Bytes;
 use domain::{
-    ExecutionId, JsonObject,
+    ExecutionId, JsonObject, Scopes,
     tool::{Credentials, ToolSpec},
 };
+use proto::v1;
 use serde_json::Value;
 use std::sync::{
     Arc,
@@ -31,6 +34,21 @@ pub struct Call {
     pub departed: Departed,
     /// Which attempt this is, where that is known: 1, 2, …
     pub attempt: Option<i32>,
+    /// It is one of the product's own tools, not one that a tenant registered.
+    pub built_in: bool,
+    /// Whose key asked for it.
+    pub caller: Caller,
+}
+
+/// The key that asked for a run. Only the product's own tools are told of it.
+#[derive(Clone, Debug, Default)]
+pub struct Caller {
+    /// Its identifier.
+    pub key_id: String,
+    /// A person's name for it.
+    pub key_name: String,
+    /// What it may do.
+    pub scopes: Scopes,
 }
 
 impl Call {
@@ -70,22 +88,30 @@ pub trait ToolKind: Send + Sync {
 /// All kinds of tools. What isn't built in is an HTTP tool.
 pub struct Tools {
     http: http::HttpTool,
+    observe: observe::Observe,
 }
 
 impl Tools {
     /// Prepares what the kinds share: clients, their pools and certificates.
     ///
     /// # Errors
-    /// When the system's certificates cannot be read.
-    pub fn new(settings: &Outbound) -> anyhow::Result<Self> {
+    /// When the system's certificates, or those of a source, cannot be read.
+    pub fn new(settings: &Settings) -> anyhow::Result<Self> {
+        let sources = Sources::new(&settings.sources, &settings.outbound.user_agent)?;
         Ok(Self {
-            http: http::HttpTool::new(settings)?,
+            http: http::HttpTool::new(&settings.outbound)?,
+            observe: observe::Observe::new(sources),
         })
     }
 
     /// The kind that a call needs.
-    pub fn kind(&self, _call: &Call) -> &dyn ToolKind {
-        &self.http
+    pub fn kind(&self, call: &Call) -> &dyn ToolKind {
+        if call.built_in { &self.observe } else { &self.http }
+    }
+
+    /// The product's own tools that somebody may call, as rest-api is told of them.
+    pub fn manifest(&self) -> Vec<v1::BuiltInTool> {
+        self.observe.manifest()
     }
 
     /// Asks for a document by GET, behind the same guard. `limit` in bytes; what comes is for the caller to count.

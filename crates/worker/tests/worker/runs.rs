@@ -77,6 +77,8 @@ pub(crate) fn call(tool: ToolSpec, arguments: Value) -> Call {
         credentials: None,
         departed: Departed::default(),
         attempt: None,
+        built_in: false,
+        caller: Default::default(),
     }
 }
 
