@@ -5,8 +5,9 @@ use crate::workspace::Workspace;
 use std::collections::BTreeSet;
 
 /// What each of our crates may depend on, of ours. A crate that is not here may not exist.
-const ARROWS: [(&str, &[&str]); 11] = [
+const ARROWS: [(&str, &[&str]); 12] = [
     ("domain", &[]),
+    ("knowledge", &[]),
     ("telemetry", &[]),
     ("openapi", &["domain"]),
     ("proto", &["domain"]),
@@ -41,7 +42,14 @@ const ARROWS: [(&str, &[&str]); 11] = [
     ("xtask", &[]),
 ];
 
-const SERVICE: &[&str] = &["domain", "telemetry", "proto", "chassis", "coordination"];
+const SERVICE: &[&str] = &[
+    "domain",
+    "knowledge",
+    "telemetry",
+    "proto",
+    "chassis",
+    "coordination",
+];
 
 /// Packages that must not be in a crate's tree, and why.
 const ABSENT: [(&str, &[&str], &str); 5] = [
