@@ -66,6 +66,19 @@ impl Watch {
         Ok(watch)
     }
 
+    /// Where those that are installed will be: what tools ask, by its kind.
+    pub(super) fn sources(offset: u16) -> anyhow::Result<Vec<(&'static str, String)>> {
+        let ports = monitoring::Ports::with_offset(offset)?;
+        let programs = [
+            ("prometheus", prometheus_program(), ports.prometheus),
+            ("alertmanager", alertmanager_program(), ports.alertmanager),
+        ];
+        let there = programs.into_iter().filter(|(_, program, _)| program.is_some());
+        Ok(there
+            .map(|(kind, _, port)| (kind, format!("http://127.0.0.1:{port}")))
+            .collect())
+    }
+
     fn add(&mut self, name: &str, started: Option<anyhow::Result<Server>>) {
         self.lines.push(match started {
             None => format!(
@@ -140,6 +153,17 @@ impl Containers {
     /// Where people look at traces.
     pub(super) fn jaeger(&self) -> String {
         self.stack.url("JAEGER_PORT")
+    }
+
+    /// Where each part is that tools ask, by its kind.
+    pub(super) fn sources(&self) -> Vec<(&'static str, String)> {
+        let parts = [
+            ("prometheus", "PROMETHEUS_PORT"),
+            ("alertmanager", "ALERTMANAGER_PORT"),
+            ("loki", "LOKI_PORT"),
+            ("jaeger", "JAEGER_PORT"),
+        ];
+        parts.map(|(kind, port)| (kind, self.stack.url(port))).into()
     }
 
     /// Where each part is, for scripts.

@@ -145,6 +145,8 @@ pub(super) struct Plan<'a> {
     pub(super) otlp: Option<String>,
     /// Where people look at traces: what runs beside the services, or `JAEGER_URL`.
     pub(super) jaeger: Option<String>,
+    /// What the product's own tools ask: kinds and addresses.
+    pub(super) sources: Vec<(&'static str, String)>,
 }
 
 impl Plan<'_> {
@@ -168,11 +170,27 @@ impl Plan<'_> {
         if !allowed.is_empty() {
             worker.push(("OUTBOUND__ALLOW_PRIVATE", allowed.join(",")));
         }
+        let sources = self.source_settings();
+        worker.extend(sources.iter().map(|(key, value)| (key.as_str(), value.clone())));
         Ok([
             self.unit("rest-api", ports.rest_http, Some(ports.rest_grpc), rest)?,
             self.unit("worker", ports.worker_http, Some(ports.worker_grpc), worker)?,
             self.unit("mcp-server", ports.mcp_http, None, mcp)?,
         ])
+    }
+
+    /// The worker's sources, each named after its kind.
+    fn source_settings(&self) -> Vec<(String, String)> {
+        let redis = self.stores.redis.clone().map(|url| ("redis", url));
+        let sources = self.sources.iter().cloned().chain(redis);
+        let settings = sources.flat_map(|(kind, url)| {
+            let key = format!("SOURCES__{}", kind.to_ascii_uppercase());
+            [
+                (format!("{key}__KIND"), kind.to_owned()),
+                (format!("{key}__URL"), url),
+            ]
+        });
+        settings.collect()
     }
 
     fn unit(

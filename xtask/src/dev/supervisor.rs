@@ -108,6 +108,7 @@ fn start(
         stores: &stores,
         otlp: running.otlp(args),
         jaeger: running.jaeger(),
+        sources: running.sources(args)?,
     };
     let units = plan.services()?;
     for unit in &units {
@@ -243,6 +244,15 @@ impl Running {
     fn jaeger(&self) -> Option<String> {
         let own = self.containers.as_ref().map(Containers::jaeger);
         own.or_else(|| env::var("JAEGER_URL").ok().filter(|url| !url.is_empty()))
+    }
+
+    /// What will watch the services, for the tools that ask it.
+    fn sources(&self, args: &Args) -> anyhow::Result<Vec<(&'static str, String)>> {
+        match &self.containers {
+            Some(containers) => Ok(containers.sources()),
+            None if args.no_monitoring => Ok(Vec::new()),
+            None => Watch::sources(args.port_offset),
+        }
     }
 
     /// Where the parts of what watches are, by the variables' names in `target/stack/stack.env`.

@@ -14,11 +14,13 @@ const TALKS: &[(&str, &str, &[u16])] = &[
     ("grafana", "alertmanager", &[9093]),
     ("grafana", "loki", &[3100]),
     ("grafana", "jaeger", &[16686]),
-    // What agents ask through tools. The worker is let out by the component telemetry-tools alone.
+    // What agents ask through the product's own tools; the worker is let out by the component telemetry-tools.
     ("worker", "prometheus", &[9090]),
     ("worker", "alertmanager", &[9093]),
     ("worker", "loki", &[3100]),
     ("worker", "jaeger", &[16686]),
+    // Alerts open incidents.
+    ("alertmanager", "rest-api", &[8080]),
     ("rest-api", "otel-collector", &[4317]),
     ("mcp-server", "otel-collector", &[4317]),
     ("worker", "otel-collector", &[4317]),
