@@ -57,6 +57,12 @@ codes! {
     TooManyRedirects = "too_many_redirects",
     /// The endpoint redirects to nowhere.
     InvalidRedirect = "invalid_redirect",
+    /// The caller has no source of telemetry of this kind or name.
+    UnknownSource = "unknown_source",
+    /// A source of telemetry is down or cannot be reached.
+    SourceUnavailable = "source_unavailable",
+    /// A source of telemetry refused what it was asked, or answered what cannot be understood.
+    SourceError = "source_error",
 }
 
 impl Code {
@@ -68,7 +74,8 @@ impl Code {
             | Self::Overloaded
             | Self::DnsFailed
             | Self::ConnectFailed
-            | Self::ConnectionLost => true,
+            | Self::ConnectionLost
+            | Self::SourceUnavailable => true,
             Self::HttpStatus => matches!(http_status, Some(408 | 425 | 429 | 500 | 502 | 503 | 504)),
             _ => false,
         }

@@ -1,5 +1,9 @@
 //! The product's own tools over telemetry, one file each, and where each is found by its name.
 
+pub(crate) mod answer;
+#[cfg(test)]
+pub(crate) mod testing;
+
 use super::{
     Call, ToolKind,
     built_in::{Desk, Entries, Entry},
