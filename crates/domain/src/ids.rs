@@ -58,3 +58,7 @@ id!(
     /// A schedule that runs a tool again and again.
     ScheduleId
 );
+id!(
+    /// Another MCP server whose tools a tenant uses.
+    UpstreamId
+);

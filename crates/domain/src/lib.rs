@@ -4,6 +4,7 @@
 //! No tokio, tonic, axum or sqlx may enter here; `cargo xtask check` holds that.
 
 pub mod api_key;
+pub mod audit;
 pub mod context;
 pub mod execution;
 pub mod ids;
@@ -14,9 +15,10 @@ pub mod schema;
 pub mod tenant;
 pub mod tool;
 pub mod tool_rule;
+pub mod upstream;
 pub mod validate;
 
-pub use ids::{ApiKeyId, ContextId, ExecutionId, ScheduleId, TenantId, ToolId};
+pub use ids::{ApiKeyId, ContextId, ExecutionId, ScheduleId, TenantId, ToolId, UpstreamId};
 pub use principal::{Principal, Scope, Scopes};
 pub use tool_rule::{ToolRule, ToolRules};
 pub use validate::Invalid;

@@ -5,7 +5,7 @@ pub mod options;
 mod template;
 
 pub use built_in::Toolset;
-pub use options::{BodyFormat, Place, QueryStyle, RetryPolicy, ToolOptions};
+pub use options::{BodyFormat, Place, QueryStyle, RetryPolicy, ToolOptions, UpstreamTool};
 pub use template::{TemplateError, UrlTemplate};
 
 use crate::{Invalid, JsonObject, TenantId, Time, ToolId, validate};

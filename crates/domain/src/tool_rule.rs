@@ -132,7 +132,7 @@ fn covers(whole: &str, part: &str) -> bool {
 }
 
 /// `*` stands for any characters, also none. Takes time in proportion to the product of the lengths, at most.
-fn matches(pattern: &str, text: &str) -> bool {
+pub(crate) fn matches(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
     let (mut p, mut t, mut star) = (0, 0, None);
     while t < text.len() {

@@ -36,6 +36,19 @@ pub struct ToolOptions {
     /// The most bytes of JSON text that an agent is shown of a result, after the selection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_result_bytes: Option<u32>,
+    /// The tool is another MCP server's; `None`: an HTTP API. Nobody but the product itself says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upstream: Option<UpstreamTool>,
+}
+
+/// Which tool of which other MCP server is called.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpstreamTool {
+    /// The server's name, as the tenant registered it.
+    pub server: String,
+    /// The tool's name there.
+    pub tool: String,
 }
 
 /// Where an argument goes, and under which name if not its own.

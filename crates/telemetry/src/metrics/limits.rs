@@ -5,7 +5,7 @@ use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
 
 /// Labels whose values clients choose.
-pub(super) const CAPPED: [&str; 3] = ["tenant_id", "tool", "type"];
+pub(super) const CAPPED: [&str; 4] = ["tenant_id", "tool", "type", "upstream"];
 
 /// No honest value is longer; templates of routes are the longest.
 const MAX_VALUE_BYTES: usize = 200;
