@@ -62,3 +62,7 @@ id!(
     /// Another MCP server whose tools a tenant uses.
     UpstreamId
 );
+id!(
+    /// An incident: what alerts of one group came to.
+    IncidentId
+);

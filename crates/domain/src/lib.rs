@@ -8,6 +8,7 @@ pub mod audit;
 pub mod context;
 pub mod execution;
 pub mod ids;
+pub mod incident;
 pub mod page;
 pub mod principal;
 pub mod schedule;
@@ -18,7 +19,7 @@ pub mod tool_rule;
 pub mod upstream;
 pub mod validate;
 
-pub use ids::{ApiKeyId, ContextId, ExecutionId, ScheduleId, TenantId, ToolId, UpstreamId};
+pub use ids::{ApiKeyId, ContextId, ExecutionId, IncidentId, ScheduleId, TenantId, ToolId, UpstreamId};
 pub use principal::{Principal, Scope, Scopes};
 pub use tool_rule::{ToolRule, ToolRules};
 pub use validate::Invalid;
