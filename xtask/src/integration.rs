@@ -55,7 +55,8 @@ pub(crate) const END_TO_END: [&str; 20] = [
 /// In order: the services' images; the stack under `docker compose`; the configurations, by the programs in the images;
 /// the end-to-end tests against the containers; one request in metrics, logs and traces; traffic, and then every panel
 /// and rule; the manual's commands; the loss of each backend; tail sampling; `cargo xtask doctor`, and alerts, with
-/// scaled-down times, to sinks for Slack, PagerDuty and the dead man's switch. Everything is removed at the end.
+/// scaled-down times, to sinks for Slack, PagerDuty and the dead man's switch, and to an agent that looks for the
+/// cause. Everything is removed at the end.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// More variables over deploy/.env: image names from a mirror, for example
@@ -101,6 +102,8 @@ enum Step {
     Doctor,
     /// Faults become notifications.
     Alerts,
+    /// An agent that is paged finds the cause.
+    Investigation,
 }
 
 /// Runs the command.
@@ -201,6 +204,13 @@ impl Run<'_> {
                 run.prove("alerts", &variables)
             });
         }
+        if self.wants(Step::Investigation) {
+            self.step("investigation by an agent", |run| {
+                let scaled = run.scaled()?;
+                run.up(true, scaled)?;
+                run.prove("investigation", &variables)
+            });
+        }
         Ok(())
     }
 
@@ -294,6 +304,10 @@ impl Run<'_> {
         program.envs([
             ("TARGET_HOST", HOST.to_owned()),
             ("SINK_PORT", self.sink_port()?.to_string()),
+            (
+                "INCIDENTS_KEY_FILE",
+                shown(&self.dir.join("scaled/alertmanager/secrets/incidents_api_key")),
+            ),
         ]);
         finish(&mut program)
     }

@@ -11,6 +11,7 @@ const LINKS: [(&str, &str); 7] = [
     ("mcp-overview", "MCP Overview"),
     ("service", "Service"),
     ("tools-tenants", "Tools & tenants"),
+    ("agents", "Agents"),
     ("queue-worker", "Queue & worker"),
     ("postgresql", "PostgreSQL"),
     ("redis", "Redis"),

@@ -6,6 +6,7 @@
 mod alerts;
 mod docs;
 mod doctor;
+mod investigation;
 mod outages;
 mod panels;
 mod request;
@@ -57,6 +58,8 @@ enum Step {
     Doctor,
     /// Faults become notifications, and their healing too.
     Alerts,
+    /// An agent that is paged finds the cause by MCP alone.
+    Investigation,
     /// The services do not mind the loss of what watches them.
     Outages,
     /// Production's tail sampling keeps what matters.
@@ -88,6 +91,7 @@ async fn run(command: Command) -> anyhow::Result<bool> {
             Step::Docs => docs::run(&stack).await,
             Step::Doctor => doctor::run(&stack).await,
             Step::Alerts => alerts::run(&stack).await,
+            Step::Investigation => investigation::run(&stack).await,
             Step::Outages => outages::run(&stack).await,
             Step::Sampling => sampling::run(&stack).await,
         };
