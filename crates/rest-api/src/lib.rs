@@ -4,6 +4,7 @@
 
 pub mod api;
 pub mod auth;
+pub mod built_ins;
 pub mod catalogue;
 pub mod changes;
 pub mod cli;

@@ -1,6 +1,6 @@
 //! Reaches the workers: one call, a stream of progress, an outcome.
 
-use crate::{error::Error, queue::report::Ended};
+use crate::{built_ins::BuiltIns, error::Error, queue::report::Ended};
 use anyhow::Context as _;
 use bytes::Bytes;
 use chassis::{
@@ -9,7 +9,7 @@ use chassis::{
 };
 use domain::execution::Outcome;
 use proto::v1::{
-    FetchRequest, PingRequest, Progress, RunToolRequest, run_tool_event::Event,
+    FetchRequest, ManifestRequest, PingRequest, Progress, RunToolRequest, run_tool_event::Event,
     tool_runner_client::ToolRunnerClient,
 };
 use secrecy::{ExposeSecret, SecretString};
@@ -19,6 +19,8 @@ use tonic::{Code, Status, Streaming};
 /// How often a worker is asked for a sign of life, and how long that may take: a loss shows within their sum.
 const PING_EVERY: Duration = Duration::from_secs(5);
 const PING_PATIENCE: Duration = Duration::from_secs(5);
+/// How often, while none has told which tools of the product it runs.
+const FIRST_PINGS_EVERY: Duration = Duration::from_millis(500);
 /// How long the end of a stream is waited for when all that matters has come.
 const STATUS_PATIENCE: Duration = Duration::from_millis(100);
 
@@ -28,6 +30,7 @@ pub struct Runner {
     client: ToolRunnerClient<GrpcChannel>,
     token: SecretString,
     worker: Dependency,
+    built_ins: BuiltIns,
 }
 
 /// A run that a worker has taken up.
@@ -61,13 +64,20 @@ impl Runner {
             client: ToolRunnerClient::new(channel),
             token,
             worker: host.readiness.dependency("worker"),
+            built_ins: BuiltIns::default(),
         };
         host.tasks
             .spawn_every("worker's state", PING_EVERY, runner.clone().watch());
         Ok(runner)
     }
 
-    /// Asks for a sign of life again and again: calls tell no more than how it was at the last one.
+    /// What the workers told of the product's own tools.
+    pub fn built_ins(&self) -> &BuiltIns {
+        &self.built_ins
+    }
+
+    /// Asks for a sign of life, and which tools there are, again and again: calls tell no more than how it was at the
+    /// last one.
     async fn watch(self) {
         loop {
             match tokio::time::timeout(PING_PATIENCE, self.ping()).await {
@@ -75,7 +85,8 @@ impl Runner {
                 Ok(Err(status)) => note(&self.worker, &status),
                 Err(_) => self.worker.down("it does not answer"),
             }
-            tokio::time::sleep(PING_EVERY).await;
+            let told = self.built_ins.manifest().is_some();
+            tokio::time::sleep(if told { PING_EVERY } else { FIRST_PINGS_EVERY }).await;
         }
     }
 
@@ -85,7 +96,15 @@ impl Runner {
             // A worker of the version before: it answers, which is all that was asked for.
             Err(status) if status.code() == Code::Unimplemented => Ok(()),
             answer => answer.map(drop),
+        }?;
+        let request = with_bearer(tonic::Request::new(ManifestRequest {}), self.token.expose_secret())?;
+        match self.client.clone().manifest(request).await {
+            Ok(answer) => self.built_ins.told(answer.into_inner().tools),
+            // It runs none of the product's tools.
+            Err(status) if status.code() == Code::Unimplemented => self.built_ins.told(Vec::new()),
+            Err(status) => return Err(status),
         }
+        Ok(())
     }
 
     /// Hands a run to a worker. Dropping what it answers cancels the run.

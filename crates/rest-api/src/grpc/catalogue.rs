@@ -4,7 +4,7 @@ use super::Door;
 use crate::{api::Api, metrics, store::CatalogueChanges};
 use futures_util::{Stream, StreamExt as _, stream::BoxStream};
 use proto::v1::{
-    CatalogueEvent, Synced, ToolRemoved, WatchCatalogueRequest, catalogue_event::Event,
+    BuiltIns, CatalogueEvent, Synced, ToolRemoved, WatchCatalogueRequest, catalogue_event::Event,
     catalogue_server::Catalogue,
 };
 use tonic::{Request, Response, Status};
@@ -45,11 +45,22 @@ fn events(api: Api) -> impl Stream<Item = Result<CatalogueEvent, Status>> + Send
     async_stream::try_stream! {
         let _open = Open::new();
         let mut revision = api.catalogue().revision();
+        let mut built_ins = api.built_ins().changes();
+        built_ins.mark_changed();
         let mut seen = 0;
         let mut synced = false;
         loop {
             // Marks the revision as seen before it is read: a change in between wakes the next turn.
             revision.borrow_and_update();
+            // What no worker has told yet says nothing of what there is.
+            let manifest = match built_ins.has_changed() {
+                Ok(true) => built_ins.borrow_and_update().clone(),
+                _ => None,
+            };
+            if let Some(manifest) = manifest {
+                let tools = manifest.listed().to_vec();
+                yield CatalogueEvent { event: Some(Event::BuiltIns(BuiltIns { tools })) };
+            }
             let changes = api.tools_since(seen).await?;
             seen = changes.revision;
             for event in list(changes) {
@@ -59,7 +70,15 @@ fn events(api: Api) -> impl Stream<Item = Result<CatalogueEvent, Status>> + Send
                 synced = true;
                 yield CatalogueEvent { event: Some(Event::Synced(Synced {})) };
             }
-            if revision.changed().await.is_err() {
+            let changed = tokio::select! {
+                changed = revision.changed() => changed,
+                changed = built_ins.changed() => {
+                    // It is read at the next turn.
+                    built_ins.mark_changed();
+                    changed
+                }
+            };
+            if changed.is_err() {
                 break;
             }
         }

@@ -5,7 +5,7 @@
 
 use super::{Made, Result, SealedCredentials};
 use domain::{
-    ApiKeyId, ExecutionId, JsonObject, ScheduleId, TenantId, Time, ToolId,
+    ApiKeyId, ExecutionId, JsonObject, ScheduleId, Scopes, TenantId, Time, ToolId,
     execution::{Attempt, Execution, ExecutionError, ExecutionStatus, Outcome},
     tool::Tool,
 };
@@ -103,6 +103,10 @@ pub struct Leased {
     pub tool: Option<Tool>,
     /// The tool's credentials.
     pub credentials: Option<SealedCredentials>,
+    /// The name of the key that asked for it.
+    pub key_name: String,
+    /// What that key may do.
+    pub key_scopes: Scopes,
     /// Whether the key that asked for it, and its tenant, are still accepted.
     pub key_active: bool,
     /// The trace that asked for it.
@@ -193,7 +197,7 @@ pub struct QueueState {
 /// The part of the database that is the queue.
 #[async_trait::async_trait]
 pub trait QueueStore: Send + Sync + 'static {
-    /// Inserts an execution; the earlier one where its idempotency key was used before.
+    /// Inserts an execution, of a registered tool or of one of the product's own; the earlier one where its idempotency key was used before.
     /// [`super::StoreError::NotFound`] when the tool is gone, [`super::StoreError::IdempotencyMismatch`] when the key
     /// was used for something else, [`super::StoreError::Conflict`] when the identifier is taken.
     async fn create_execution(&self, tenant: TenantId, new: &NewExecution) -> Result<Made<Execution>>;

@@ -4,12 +4,13 @@ use super::{KeyOwner, Leased, Reaped, Result, SealedCredentials, StoreError};
 use crate::clock::now;
 use chrono::DateTime;
 use domain::{
-    ApiKeyId, ContextId, ExecutionId, JsonObject, Principal, ScheduleId, TenantId, Time, ToolId, ToolRules,
+    ApiKeyId, ContextId, ExecutionId, JsonObject, Principal, ScheduleId, Scope, Scopes, TenantId, Time, ToolId,
+    ToolRules,
     api_key::ApiKey,
     context::{Context, ContextItem, ContextStatus},
     execution::{Attempt, Execution, ExecutionError, ExecutionStatus},
     tenant::{Tenant, TenantStatus},
-    tool::{Tool, ToolSpec},
+    tool::{Tool, ToolSpec, built_in},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use sqlx::FromRow;
@@ -107,21 +108,21 @@ pub(crate) struct KeyRow {
     revoked_at: Option<i64>,
 }
 
+/// A newer version may have given scopes that this one does not know; they grant nothing here.
+fn scopes(text: &str) -> Scopes {
+    let known = text.split(',').filter_map(|word| word.parse().ok());
+    known.collect::<Vec<Scope>>().into()
+}
+
 impl Row for KeyRow {
     type Entity = ApiKey;
     fn read(self) -> Result<ApiKey> {
-        // A newer version may have given scopes that this one does not know; they grant nothing here.
-        let scopes = self
-            .scopes
-            .split(',')
-            .filter_map(|word| word.parse().ok())
-            .collect::<Vec<_>>();
         Ok(ApiKey {
             id: ApiKeyId(self.id),
             tenant_id: TenantId(self.tenant_id),
             name: self.name,
             prefix: self.prefix,
-            scopes: scopes.into(),
+            scopes: scopes(&self.scopes),
             tools: self
                 .tools
                 .as_deref()
@@ -310,7 +311,9 @@ impl Row for ToolToRunRow {
 pub(crate) struct ExecutionRow {
     id: Uuid,
     tenant_id: Uuid,
+    /// That of a registered tool that still exists.
     tool_id: Option<Uuid>,
+    asked_tool_id: Uuid,
     tool: String,
     key_id: Uuid,
     status: String,
@@ -344,7 +347,10 @@ impl Row for ExecutionRow {
         Ok(Execution {
             id: ExecutionId(self.id),
             tenant_id: TenantId(self.tenant_id),
-            tool_id: self.tool_id.map(ToolId),
+            tool_id: self.tool_id.map(ToolId).or_else(|| {
+                let own = ToolId(self.asked_tool_id);
+                built_in::is_id_of(own, &self.tool).then_some(own)
+            }),
             tool: self.tool,
             key_id: ApiKeyId(self.key_id),
             status,
@@ -437,6 +443,8 @@ pub(crate) struct LeasedRow {
     tenant: String,
     /// None where there is no such key.
     key_accepted_until: Option<i64>,
+    key_name: Option<String>,
+    key_scopes: Option<String>,
 }
 
 impl LeasedRow {
@@ -465,6 +473,8 @@ impl Row for LeasedRow {
             tenant: self.tenant,
             tool: None,
             credentials: None,
+            key_name: self.key_name.unwrap_or_default(),
+            key_scopes: scopes(&self.key_scopes.unwrap_or_default()),
             key_active: self.key_accepted_until.is_some_and(|until| until > micros(now())),
             traceparent: self.traceparent,
             max_attempts: self.max_attempts,

@@ -2,14 +2,18 @@
 
 use super::Ask;
 use crate::{
-    api::{Api, tools::require_visible},
+    api::{Api, built_ins::run_caller, tools::require_visible},
     clock::now,
     error::{Error, Found, Result},
     store::{NewExecution, SealedCredentials, Start},
 };
 use domain::{
-    ExecutionId, Invalid, JsonObject, Principal, Scope, Time, execution::digest, tool::Tool, validate,
+    ExecutionId, Invalid, JsonObject, Principal, Scope, Time,
+    execution::digest,
+    tool::{Tool, built_in::is_built_in},
+    validate,
 };
+use proto::v1::RunCaller;
 use ring::digest::{Context, SHA256};
 
 /// The greatest priority, and the least with its sign turned.
@@ -26,6 +30,8 @@ pub(super) struct Admitted {
     pub(super) arguments: String,
     /// A person must approve it first.
     pub(super) to_approve: bool,
+    /// Whose key asks, where the tool is one of the product's own.
+    pub(super) caller: Option<RunCaller>,
 }
 
 /// A tool that the caller may call with these arguments.
@@ -34,45 +40,63 @@ pub(in crate::api) struct Callable {
     sealed: Option<SealedCredentials>,
     /// The arguments as JSON text.
     arguments: String,
+    /// It is one of the product's own.
+    built_in: bool,
 }
 
 impl Api {
     /// Holds a call to the caller's rights, the tool's schema and the limits.
     pub(super) async fn admit(&self, caller: &Principal, ask: &Ask) -> Result<Admitted> {
-        caller.require(Scope::ToolsExecute)?;
-        check(ask)?;
         let Callable {
             tool,
             sealed,
             arguments,
+            built_in,
         } = self.callable(caller, &ask.tool, &ask.arguments).await?;
+        check(ask)?;
         let unattended = ask.confirmed || caller.scopes.contains(Scope::ToolsUnattended);
         Ok(Admitted {
             to_approve: tool.spec.destructive && !unattended,
             tool,
             sealed,
             arguments,
+            caller: built_in.then(|| run_caller(caller)),
         })
     }
 
-    /// The tool, held to what every call of it is held to, now or on a schedule: the caller's rules, the tool's schema and
-    /// the limits.
+    /// The tool, held to what every call of it is held to, now or on a schedule: the scope, the caller's rules, the tool's
+    /// schema and the limits. One of the product's own comes before one that the tenant registered.
     pub(in crate::api) async fn callable(
         &self,
         caller: &Principal,
         name: &str,
         arguments: &JsonObject,
     ) -> Result<Callable> {
+        let built_in = self.built_in(caller, name)?;
+        if built_in.is_none() {
+            let registered = caller.require(Scope::ToolsExecute);
+            // By such a name whoever may not run registered tools means one that is not there for him.
+            registered.map_err(|missing| match is_built_in(name) {
+                true => Error::NotFound("tool"),
+                false => missing.into(),
+            })?;
+        }
         let text = self.arguments_text(arguments)?;
         require_visible(caller, name, "tool")?;
-        let found = self.0.store.tool_to_run(caller.tenant_id, name).await;
-        let (tool, sealed) = found.or_missing("tool")?;
+        let (tool, sealed) = match &built_in {
+            Some(built_in) => (built_in.tool.clone(), None),
+            None => {
+                let found = self.0.store.tool_to_run(caller.tenant_id, name).await;
+                found.or_missing("tool")?
+            }
+        };
         self.permit(caller, &tool, arguments)?;
         self.0.schemas.validate(&tool, arguments)?;
         Ok(Callable {
             tool,
             sealed,
             arguments: text,
+            built_in: built_in.is_some(),
         })
     }
 

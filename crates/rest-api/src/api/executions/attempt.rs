@@ -1,6 +1,6 @@
 //! What workers ask for: something to run, to keep it, and to say how it ended.
 
-use super::ended;
+use super::{ended, seen::is_built_in};
 use crate::{
     api::Api,
     clock::now,
@@ -10,12 +10,13 @@ use crate::{
     store::{End, HeldLease, LeaseAsk, Leased, Renewed, StoreError},
 };
 use domain::{
-    ExecutionId, TenantId, Time,
+    ExecutionId, Scopes, TenantId, Time,
     execution::{Execution, ExecutionError, ExecutionStatus, Outcome, digest},
+    tool::Tool,
 };
 use proto::{
     convert::object_text,
-    v1::{LeasedRun, RunToolRequest},
+    v1::{LeasedRun, RunCaller, RunToolRequest},
 };
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ use std::time::Duration;
 const HAND_BACK_TRIES: u32 = 10;
 /// The most runs that are leased at once.
 const MAX_BATCH: u32 = 32;
+/// When a run of the product's own tools is tried again while no worker has told of them.
+const UNTOLD: Duration = Duration::from_secs(1);
 
 /// Runs that were leased together.
 pub struct HandedBatch {
@@ -89,6 +92,11 @@ impl Api {
         let (mut runs, mut hopeless) = (Vec::with_capacity(leased.len()), Vec::new());
         for leased in leased {
             let (id, token) = (leased.execution.id, leased.token);
+            if is_built_in(&leased.execution) && self.built_ins().manifest().is_none() {
+                // Known as soon as a worker has told, which has just shown that there is one.
+                self.hand_back_untold(id, token, now + UNTOLD).await;
+                continue;
+            }
             metrics::EXECUTION_QUEUE_WAIT.record((now - leased.due).as_seconds_f64().max(0.0), []);
             match self.prepare(leased, now) {
                 Ok(run) => runs.push(HandedRun {
@@ -118,7 +126,7 @@ impl Api {
                 "the key that asked for it is not accepted any more",
             );
         }
-        let Some(tool) = leased.tool else {
+        let Some(tool) = leased.tool.or_else(|| self.leased_built_in(&execution, &leased.tenant, &leased.key_scopes)) else {
             return failed("tool_removed", "the tool is not registered any more");
         };
         if execution.deadline.is_some_and(|deadline| deadline < now) {
@@ -137,12 +145,19 @@ impl Api {
                 "the tool's credentials cannot be opened",
             );
         };
+        let caller = is_built_in(&execution).then(|| RunCaller {
+            key_id: execution.key_id.to_string(),
+            key_name: leased.key_name,
+            scopes: leased.key_scopes.iter().map(|scope| scope.to_string()).collect(),
+        });
         let run = RunToolRequest {
             execution_id: execution.id.to_string(),
             tenant: leased.tenant,
             tool: Some(tool.into()),
             arguments_json: object_text(&execution.arguments),
             credentials_json,
+            built_in: caller.is_some(),
+            caller,
         };
         Ok(LeasedRun {
             run: Some(run),
@@ -152,6 +167,22 @@ impl Api {
             lease_ms: u32::try_from(self.0.queue.lease.as_millis()).unwrap_or(u32::MAX),
             timeout_ms: 0,
         })
+    }
+
+    /// The product's own tool that is to run, if the key that asked for it may still call it.
+    fn leased_built_in(&self, execution: &Execution, tenant: &str, scopes: &Scopes) -> Option<Tool> {
+        if !is_built_in(execution) {
+            return None;
+        }
+        let manifest = self.built_ins().manifest()?;
+        let found = manifest.get(&execution.tool)?;
+        (found.is_open_to(tenant, scopes) && scopes.contains(found.scope)).then(|| found.tool.clone())
+    }
+
+    async fn hand_back_untold(&self, id: ExecutionId, token: i64, run_at: Time) {
+        if let Err(error) = self.hand_back(id, token, run_at).await {
+            tracing::warn!(execution_id = %id, %error, "a run whose tool is not known yet was not handed back");
+        }
     }
 
     /// Keeps what a worker holds; tells what it holds no longer, and what is to end.

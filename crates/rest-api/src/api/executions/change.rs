@@ -1,5 +1,6 @@
 //! What people do about an execution: cancel, approve, replay.
 
+use super::seen::{is_built_in, require_to_run_some};
 use crate::{
     api::Api,
     error::{Error, Found, Result},
@@ -12,20 +13,20 @@ use domain::{
 };
 
 impl Api {
-    /// Ends what waits, asks what runs to end; a final one stays as it is. Needs `tools:execute`. What awaits approval is
+    /// Ends what waits, asks what runs to end; a final one stays as it is. Needs what calling the tool needs. What awaits approval is
     /// ended by the key that asked for it, or by one that could approve it.
     pub async fn cancel_execution(&self, caller: &Principal, id: ExecutionId) -> Result<Execution> {
         let approver = caller.scopes.contains(Scope::ExecutionsApprove);
         if !approver {
-            caller.require(Scope::ToolsExecute)?;
+            require_to_run_some(caller)?;
         }
         let execution = self.get_execution_to_change(caller, id).await?;
         let awaits = execution.status == ExecutionStatus::AwaitingApproval;
         if awaits && !approver && execution.key_id != caller.key_id {
             return Err(MissingScope(Scope::ExecutionsApprove).into());
         }
-        if !awaits {
-            caller.require(Scope::ToolsExecute)?;
+        if !awaits || !approver {
+            self.require_to_run(caller, &execution)?;
         }
         if execution.status.is_final() {
             return Ok(execution);
@@ -70,7 +71,7 @@ impl Api {
     }
 
     /// Queues again what ended without success, under the same id; it runs as the caller from now on, for the key that
-    /// asked first may be gone. Needs `tools:execute`, and `tools:unattended` for a
+    /// asked first may be gone. Needs what calling the tool needs, and `tools:unattended` for a
     /// destructive tool. What may have had its effect, and must not have it twice, is replayed only by whoever says that
     /// he knows it (`acknowledge_unknown`).
     pub async fn replay_execution(
@@ -79,8 +80,9 @@ impl Api {
         id: ExecutionId,
         acknowledge_unknown: bool,
     ) -> Result<Execution> {
-        caller.require(Scope::ToolsExecute)?;
+        require_to_run_some(caller)?;
         let execution = self.get_execution_to_change(caller, id).await?;
+        self.require_to_run(caller, &execution)?;
         if !execution.status.is_final() || execution.status == ExecutionStatus::Succeeded {
             return Err(Error::WrongStatus(execution.status));
         }
@@ -114,12 +116,16 @@ impl Api {
     async fn get_execution_to_change(&self, caller: &Principal, id: ExecutionId) -> Result<Execution> {
         let found = self.0.store.get_execution(caller.tenant_id, id).await;
         let execution = found.or_missing("execution")?;
-        self.require_own(caller, &execution)?;
+        self.require_own(caller, &execution).await?;
         Ok(execution)
     }
 
     /// The tool that an execution runs, as it is now.
     async fn tool_of(&self, caller: &Principal, execution: &Execution) -> Result<Tool> {
+        if is_built_in(execution) {
+            let tool = self.built_in(caller, &execution.tool)?;
+            return Ok(tool.ok_or(Error::NotFound("tool"))?.tool.clone());
+        }
         let found = self.0.store.get_tool(caller.tenant_id, &execution.tool).await;
         let tool = found.or_missing("tool")?;
         // Another of the same name is another tool.

@@ -11,7 +11,7 @@ use crate::{
 use domain::{Principal, execution::Execution};
 
 impl Api {
-    /// Queues a run, or puts it before a person who approves. Needs `tools:execute`.
+    /// Queues a run, or puts it before a person who approves. Needs what [`run_tool`](Self::run_tool) needs.
     pub async fn enqueue(&self, caller: &Principal, ask: Ask) -> Result<Execution> {
         Ok(self.enqueue_once(caller, ask).await?.into_inner())
     }
@@ -46,6 +46,9 @@ impl Api {
             if awaits {
                 tracing::info!(execution_id = %execution.id, tool = execution.tool, "execution awaits approval");
             }
+        }
+        if let Made::Before(execution) = &made {
+            self.require_own(caller, execution).await?;
         }
         Ok(made)
     }

@@ -7,6 +7,7 @@ mod enqueue;
 mod flight;
 mod follow;
 mod run;
+mod seen;
 mod shown;
 
 pub(super) use admit::check_priority;
@@ -46,22 +47,14 @@ pub struct Ask {
 }
 
 impl Api {
-    /// One execution, of a call that the caller's rules allow. Needs `tools:read` or `tools:execute`, as the listing.
+    /// One execution, of a call that the caller's rules allow. Needs `tools:read` or `tools:execute`, as the listing; for
+    /// those of the product's own tools see [`seen`].
     pub async fn get_execution(&self, caller: &Principal, id: ExecutionId) -> Result<Execution> {
-        super::tools::require_catalogue(caller)?;
+        seen::require_some(caller)?;
         let found = self.0.store.get_execution(caller.tenant_id, id).await;
         let execution = found.or_missing("execution")?;
-        self.require_own(caller, &execution)?;
+        self.require_seen(caller, &execution).await?;
         Ok(execution)
-    }
-
-    /// A call that the caller's rules would refuse is not there for him.
-    fn require_own(&self, caller: &Principal, execution: &Execution) -> Result<()> {
-        let permit = self
-            .0
-            .schemas
-            .permit(caller, &execution.tool, &execution.arguments);
-        permit.map_err(|error| error.hidden("execution"))
     }
 
     /// Executions of calls that the caller's rules allow, newest first. A page may hold less than was asked for.
@@ -71,15 +64,13 @@ impl Api {
         filter: &ExecutionFilter,
         page: &PageRequest,
     ) -> Result<Page<Execution>> {
-        super::tools::require_catalogue(caller)?;
+        seen::require_some(caller)?;
         let mut listed = self
             .0
             .store
             .list_executions(caller.tenant_id, filter, page)
             .await?;
-        listed
-            .items
-            .retain(|execution| self.require_own(caller, execution).is_ok());
+        listed.items = self.retain_own(caller, listed.items).await?;
         Ok(listed)
     }
 

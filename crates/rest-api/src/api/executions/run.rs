@@ -73,7 +73,7 @@ impl Waiting {
 }
 
 impl Api {
-    /// Runs a tool. Needs `tools:execute`. The row is inserted before anything runs.
+    /// Runs a tool. Needs `tools:execute`, or the scope of a tool of the product's own. The row is inserted before anything runs.
     pub async fn run_tool(&self, caller: &Principal, ask: Ask) -> Result<Waiting> {
         let until = Instant::now();
         let admitted = self.admit(caller, &ask).await?;
@@ -98,11 +98,16 @@ impl Api {
             tool: Some(admitted.tool.clone().into()),
             arguments_json: admitted.arguments.clone(),
             credentials_json,
+            built_in: admitted.caller.is_some(),
+            caller: admitted.caller.clone(),
         };
         let made = self.0.store.create_execution(caller.tenant_id, &new).await;
         match made.or_missing("tool")? {
             Made::New(execution) => Ok(self.take_off(&execution, admitted.tool, until, request)),
-            Made::Before(execution) => Ok(self.attend(execution, until, admitted.tool.spec.options)),
+            Made::Before(execution) => {
+                self.require_own(caller, &execution).await?;
+                Ok(self.attend(execution, until, admitted.tool.spec.options))
+            }
         }
     }
 

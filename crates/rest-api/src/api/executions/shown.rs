@@ -1,5 +1,6 @@
 //! An execution as an agent is shown it: with the tool's selection in the result's place.
 
+use super::seen::is_built_in;
 use crate::{api::Api, error::Result, selection::Shown, store::StoreError};
 use domain::{
     execution::{Execution, ExecutionStatus},
@@ -21,7 +22,7 @@ impl Api {
     /// Shows an execution as its tool, as it is now, says; what a removed tool answered is shown whole.
     pub async fn view(&self, execution: Execution) -> Result<View> {
         let options = match (&execution.result, execution.tool_id) {
-            (Some(_), Some(id)) => {
+            (Some(_), Some(id)) if !is_built_in(&execution) => {
                 let found = self.0.store.get_tool(execution.tenant_id, &execution.tool).await;
                 match found {
                     Ok(tool) if tool.id == id => tool.spec.options,

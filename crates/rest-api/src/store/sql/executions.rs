@@ -12,10 +12,11 @@ use domain::{
     page::{Page, PageRequest},
 };
 
-/// What [`ExecutionRow`] is read from. `tool_id` is that of a tool that still exists.
+/// What [`ExecutionRow`] is read from. `tool_id` is that of a registered tool that still exists.
 macro_rules! columns {
     () => {
-        "id, tenant_id, (SELECT t.id FROM tools t WHERE t.id = executions.tool_id) AS tool_id, tool, key_id, status, \
+        "id, tenant_id, (SELECT t.id FROM tools t WHERE t.id = executions.tool_id) AS tool_id, \
+         tool_id AS asked_tool_id, tool, key_id, status, \
          arguments, result, error_code, error_message, attempts, priority, run_at, deadline, cancel_requested, progress, \
          schedule_id, digest, approved_by, trace_id, created_at, started_at, finished_at"
     };

@@ -10,21 +10,32 @@ use crate::store::{
 use domain::{
     ExecutionId, TenantId, Time,
     execution::{Execution, ExecutionStatus},
+    tool::built_in,
 };
 use sqlx::FromRow;
 
-/// One statement, since a caller waits for it: no row when the tool is gone, or the idempotency key was used.
-const INSERT: Statement = Statement::new(
-    "executions.insert",
-    "INSERT INTO executions (id, tenant_id, tool_id, tool, key_id, status, attempts, max_attempts, priority, run_at,
+/// One statement, since a caller waits for it, with where the row comes from: no row when there is nothing there, or the
+/// idempotency key was used.
+macro_rules! insert {
+    ($from:literal) => {
+        Statement::new(
+            "executions.insert",
+            concat!("INSERT INTO executions (id, tenant_id, tool_id, tool, key_id, status, attempts, max_attempts, priority, run_at,
      ready, deadline, lease_owner, lease_expires_at, leased_at, fencing_token, idempotent, idempotency_key,
      idempotency_fingerprint, digest, schedule_id, arguments, trace_id, traceparent, created_at, started_at, updated_at,
      watched)
      SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23,
      $24, $25, $15, $25, $26
-     FROM tools WHERE id = $3 AND tenant_id = $2
-     ON CONFLICT (tenant_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING",
-);
+     ",
+     $from,
+     " ON CONFLICT (tenant_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING")
+        )
+    };
+}
+/// A registered tool may be gone.
+const INSERT: Statement = insert!("FROM tools WHERE id = $3 AND tenant_id = $2");
+/// One of the product's own is in no table.
+const INSERT_BUILT_IN: Statement = insert!("WHERE TRUE");
 const BY_KEY: Statement = Statement::new(
     "executions.by_key",
     concat!(
@@ -106,7 +117,12 @@ async fn insert(
     now: Time,
 ) -> Result<bool> {
     let began = begin.lease.as_ref().map(|_| micros(now));
-    let call = INSERT
+    let statement = if built_in::is_id_of(new.tool_id, &new.tool) {
+        INSERT_BUILT_IN
+    } else {
+        INSERT
+    };
+    let call = statement
         .bind(new.id.0)
         .bind(tenant.0)
         .bind(new.tool_id.0)

@@ -52,7 +52,11 @@ macro_rules! leased_columns {
                  WHEN k.revoked_at IS NOT NULL AND (k.expires_at IS NULL OR k.revoked_at < k.expires_at) THEN k.revoked_at
                  ELSE COALESCE(k.expires_at, 9223372036854775807) END
                  FROM api_keys k JOIN tenants t ON t.id = k.tenant_id
-                 WHERE k.id = executions.key_id AND k.tenant_id = executions.tenant_id) AS key_accepted_until"
+                 WHERE k.id = executions.key_id AND k.tenant_id = executions.tenant_id) AS key_accepted_until,
+             (SELECT k.name FROM api_keys k
+                 WHERE k.id = executions.key_id AND k.tenant_id = executions.tenant_id) AS key_name,
+             (SELECT k.scopes FROM api_keys k
+                 WHERE k.id = executions.key_id AND k.tenant_id = executions.tenant_id) AS key_scopes"
         )
     };
 }
@@ -70,10 +74,11 @@ macro_rules! running {
     };
 }
 
-/// Whether the tool, as it is now, may run twice: it is what runs, and may have been another when it was asked for.
+/// Whether the tool, as it is now, may run twice: it is what runs, and may have been another when it was asked for. Of what
+/// is not registered, the product's own tools among it, nothing else is known than then.
 macro_rules! runs_twice {
     () => {
-        "EXISTS (SELECT 1 FROM tools t WHERE t.id = executions.tool_id AND (t.read_only OR t.idempotent))"
+        "NOT EXISTS (SELECT 1 FROM tools t WHERE t.id = executions.tool_id AND NOT (t.read_only OR t.idempotent))"
     };
 }
 
