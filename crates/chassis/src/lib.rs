@@ -80,6 +80,7 @@ mod health;
 pub mod http;
 pub mod lifecycle;
 pub mod ops;
+pub mod outbox;
 pub mod problem;
 pub mod readiness;
 mod secret;

@@ -134,6 +134,10 @@ impl Problem {
     }
 }
 
+/// The stable code of a problem: an extension of its response, for layers that keep count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Code(pub &'static str);
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let Parts {
@@ -167,6 +171,7 @@ impl IntoResponse for Problem {
         response
             .headers_mut()
             .insert(CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE_PROBLEM));
+        response.extensions_mut().insert(Code(code));
         response
     }
 }

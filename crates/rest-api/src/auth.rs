@@ -8,6 +8,7 @@ use crate::{
 use domain::{
     ApiKeyId, Principal,
     api_key::{Secret, SecretHash},
+    audit::Owner,
     tenant::TenantStatus,
 };
 use moka::{future::Cache, sync};
@@ -23,6 +24,8 @@ const BELIEVED: Duration = Duration::from_millis(900);
 const REMEMBERED: Duration = Duration::from_millis(400);
 /// How many keys are remembered.
 const MAX_REMEMBERED: u64 = 50_000;
+/// How many refused keys are remembered, for as long as is between two records of them.
+const MAX_REFUSED: u64 = 1000;
 /// How exact a key's "last used" is.
 const TOUCH_EVERY: Duration = Duration::from_secs(60);
 
@@ -48,6 +51,7 @@ pub struct Verifier {
     tasks: chassis::Tasks,
     known: Cache<SecretHash, Verified>,
     touched: sync::Cache<ApiKeyId, ()>,
+    refused: sync::Cache<SecretHash, Owner>,
 }
 
 impl Verifier {
@@ -66,6 +70,10 @@ impl Verifier {
             tasks,
             known,
             touched,
+            refused: sync::Cache::builder()
+                .max_capacity(MAX_REFUSED)
+                .time_to_live(TOUCH_EVERY)
+                .build(),
         }
     }
 
@@ -85,7 +93,15 @@ impl Verifier {
         }
         let at = Instant::now();
         let owner = self.store.key_owner(&hash).await?.ok_or(AuthError::Unknown)?;
-        check(&owner)?;
+        if let Err(refused) = check(&owner) {
+            let key = owner.key;
+            let owner = Owner {
+                tenant_id: key.tenant_id,
+                key_id: key.id,
+            };
+            self.refused.insert(hash, owner);
+            return Err(refused.into());
+        }
         let verified = Verified {
             principal: Arc::new(owner.principal),
             at,
@@ -93,6 +109,11 @@ impl Verifier {
         self.known.insert(hash, verified.clone()).await;
         self.touch(owner.key.id);
         Ok(verified)
+    }
+
+    /// Whose a key is that was just refused though it is known. Not for its holder: for the audit log.
+    pub fn refused(&self, hash: &SecretHash) -> Option<Owner> {
+        self.refused.get(hash)
     }
 
     /// Forgets all it knows: a key has just been revoked here.

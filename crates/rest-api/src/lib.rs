@@ -3,6 +3,7 @@
 //! Two doors, [`http`] and [`grpc`], translate to the use cases in [`api`], which stand on the [`store`].
 
 pub mod api;
+pub mod audit;
 pub mod auth;
 pub mod built_ins;
 pub mod catalogue;
@@ -28,6 +29,7 @@ pub use settings::Settings;
 
 use crate::{
     api::{Api, Parts},
+    audit::Trail,
     auth::Verifier,
     catalogue::Catalogue,
     http::Guard,
@@ -56,6 +58,7 @@ impl chassis::Service for RestApi {
             metrics::DECLARATIONS,
             chassis::credential::DECLARATIONS,
             coordination::metrics::DECLARATIONS,
+            chassis::outbox::DECLARATIONS,
         ]
     }
 
@@ -77,13 +80,16 @@ impl chassis::Service for RestApi {
         database::observe(&store, &leadership, host);
         let api = assemble(&settings, Arc::clone(&store), &coordination, replica, host)?;
         queue::sweep(api.clone(), leadership);
+        let trail = Trail::start(&settings.audit, Arc::clone(&store), &host.tasks);
         let guard = Guard {
             api: api.clone(),
+            trail: trail.clone(),
             limiter: coordination.limiter,
             quota: settings.rate_limit.quota(),
         };
         let authenticate = axum::middleware::from_fn_with_state(guard, http::authenticate);
-        let routes = http::routes(api.clone());
+        let routes =
+            http::routes(api.clone()).layer(axum::middleware::from_fn_with_state(trail, audit::follow));
         let imports = chassis::http::LargerBody {
             path: http::IMPORT_PATH,
             bytes: settings.limits.import_bytes,

@@ -3,6 +3,7 @@
 use crate::store::settings::DatabaseSettings;
 use chassis::settings::{Common, Invalid};
 use coordination::RateLimit;
+use domain::audit::Arguments;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
@@ -32,6 +33,21 @@ pub struct Settings {
     pub rate_limit: RateLimit,
     /// How long things are kept.
     pub retention: Retention,
+    /// What the audit log tells.
+    pub audit: Audit,
+}
+
+/// What the audit log tells of requests over REST.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Audit {
+    /// Calls' arguments: `none` keeps their hash alone, `redacted` them as well, with what looks secret taken out.
+    pub arguments: Arguments,
+    /// How many records wait while the database is away; what is more is lost, and counted.
+    pub buffer: usize,
+    /// For how long rejected authentications are counted together.
+    #[serde(with = "chassis::settings::duration")]
+    pub rejected_every: Duration,
 }
 
 /// The keys that tools' credentials are encrypted with: `name:base64` of 32 bytes each, one a line or separated by
@@ -105,6 +121,9 @@ pub struct Retention {
     /// What an `Idempotency-Key` made.
     #[serde(with = "chassis::settings::duration")]
     pub idempotency: Duration,
+    /// Records of the audit log.
+    #[serde(with = "chassis::settings::duration")]
+    pub audit: Duration,
 }
 
 impl Default for Worker {
@@ -165,7 +184,30 @@ impl Default for Retention {
         Self {
             executions: 30 * day,
             idempotency: day,
+            audit: 90 * day,
         }
+    }
+}
+
+impl Default for Audit {
+    fn default() -> Self {
+        Self {
+            arguments: Arguments::None,
+            buffer: 10_000,
+            rejected_every: Duration::from_secs(60),
+        }
+    }
+}
+
+impl Audit {
+    fn validate(&self) -> Result<(), Invalid> {
+        if !(1..=1_000_000).contains(&self.buffer) {
+            return Err(Invalid::new("audit.buffer", "1 to 1000000"));
+        }
+        if !(Duration::from_secs(1)..=Duration::from_secs(3600)).contains(&self.rejected_every) {
+            return Err(Invalid::new("audit.rejected_every", "1s to 1h"));
+        }
+        Ok(())
     }
 }
 
@@ -197,6 +239,7 @@ impl chassis::Settings for Settings {
             return Err(Invalid::new("limits.import_bytes", "1 byte to 64MiB"));
         }
         self.queue.validate()?;
+        self.audit.validate()?;
         self.rate_limit
             .validate()
             .map_err(|(key, expected)| Invalid::new(key, expected))?;

@@ -9,7 +9,8 @@ impl Api {
         Ok(self.0.store.expire_contexts(now(), limit).await?)
     }
 
-    /// Deletes at most `limit` each of old executions and of idempotency records; says how many in all.
+    /// Deletes at most `limit` each of old executions, of idempotency records and of the audit log's records; says how
+    /// many in all.
     pub async fn purge_expired(&self, limit: u32) -> Result<u64> {
         let now = now();
         let executions = self
@@ -17,7 +18,13 @@ impl Api {
             .store
             .purge_executions(now - self.0.retention.executions, limit)
             .await?;
-        Ok(executions + self.0.store.purge_idempotency(now, limit).await?)
+        let idempotency = self.0.store.purge_idempotency(now, limit).await?;
+        let audit = self
+            .0
+            .store
+            .purge_audit(now - self.0.retention.audit, limit)
+            .await?;
+        Ok(executions + idempotency + audit)
     }
 
     /// Queues again, or ends, at most `limit` executions whose replica or worker was lost, and as many whose deadline

@@ -1,6 +1,7 @@
 //! The use cases: what both doors, HTTP and gRPC, offer. Scopes, limits and business metrics stand here and nowhere
 //! else; the doors only translate.
 
+mod audit;
 mod built_ins;
 mod contexts;
 mod executions;

@@ -1,6 +1,7 @@
 //! The gRPC door: for mcp-server, in its callers' names, and for the worker. Translates; the use cases stand in
 //! [`crate::api`].
 
+mod audit;
 mod catalogue;
 mod contexts;
 mod executions;
@@ -15,8 +16,9 @@ use crate::{
 use chassis::grpc::bearer;
 use domain::{Principal, Scope, Time};
 use proto::v1::{
-    catalogue_server::CatalogueServer, contexts_server::ContextsServer, executions_server::ExecutionsServer,
-    identity_server::IdentityServer, maintenance_server::MaintenanceServer, queue_server::QueueServer,
+    audit_server::AuditServer, catalogue_server::CatalogueServer, contexts_server::ContextsServer,
+    executions_server::ExecutionsServer, identity_server::IdentityServer,
+    maintenance_server::MaintenanceServer, queue_server::QueueServer,
 };
 use secrecy::SecretString;
 use std::{sync::Arc, time::Duration};
@@ -41,6 +43,7 @@ pub fn routes(api: Api, host: &chassis::Host) -> Routes {
     Routes::new(IdentityServer::new(door.clone()))
         .add_service(ContextsServer::new(door.clone()))
         .add_service(CatalogueServer::new(door.clone()))
+        .add_service(AuditServer::new(door.clone()))
         .add_service(ExecutionsServer::new(door.clone()))
         .add_service(MaintenanceServer::new(door.clone()))
         .add_service(QueueServer::new(door))

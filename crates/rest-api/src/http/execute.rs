@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{
     api::{Api, Ask},
+    audit::Note,
     error::Error,
     store::Made,
 };
@@ -94,8 +95,10 @@ async fn execute(
     Query(query): Query<ViewQuery>,
     RespondAsync(respond_async): RespondAsync,
     key: Key,
+    note: Note,
     Json(call): Json<Call>,
 ) -> Answer<Response> {
+    note.call(&name, &call.arguments);
     let ask = call.ask(name, key.into_inner());
     let (execution, before) = if respond_async {
         match api.enqueue_once(&caller, ask).await? {
@@ -107,6 +110,10 @@ async fn execute(
         let before = waiting.replayed();
         (waiting.finished().await?, before)
     };
+    note.execution(
+        execution.id,
+        execution.error.as_ref().map_or("", |error| error.code.as_str()),
+    );
     let mut response = mark_if(before, stands(&api, execution, query.view).await?);
     if respond_async {
         let applied = HeaderValue::from_static(RESPOND_ASYNC);

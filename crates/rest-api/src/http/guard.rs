@@ -2,6 +2,7 @@
 
 use crate::{
     api::Api,
+    audit::{self, Trail},
     auth::Verified,
     error::{AuthError, Error, Result},
 };
@@ -12,7 +13,7 @@ use axum::{
 };
 use chassis::credential::{AUTH_ATTEMPTS, presented};
 use coordination::{Decision, Quota, RateLimiter};
-use domain::{Principal, Scope};
+use domain::{Principal, Scope, api_key::Secret, audit::Rejected};
 use http::{HeaderMap, request::Parts};
 use std::sync::Arc;
 use telemetry::http::{Caller as LoggedCaller, RequestScope};
@@ -22,6 +23,8 @@ use telemetry::http::{Caller as LoggedCaller, RequestScope};
 pub struct Guard {
     /// Knows keys.
     pub api: Api,
+    /// Keeps count of who is rejected.
+    pub trail: Trail,
     /// Counts requests a key.
     pub limiter: Arc<dyn RateLimiter>,
     /// What a key may do; `None`: as much as it likes.
@@ -49,11 +52,32 @@ pub async fn authenticate(State(guard): State<Guard>, mut request: Request, next
             request.extensions_mut().insert(principal);
             next.run(request).await
         }
-        Err(error) => error.into_response(),
+        Err(error) => {
+            if let Error::Unauthenticated(why) = &error {
+                guard.reject(*why, &request);
+            }
+            error.into_response()
+        }
     }
 }
 
 impl Guard {
+    fn reject(&self, why: AuthError, request: &Request) {
+        let text = presented(request.headers()).text;
+        let secret = text.and_then(|text| Secret::parse(text).ok());
+        let refused = secret
+            .as_ref()
+            .and_then(|secret| self.api.verifier().refused(&secret.hash()));
+        let scope = request.extensions().get::<RequestScope>();
+        self.trail.reject(Rejected {
+            reason: why.result(),
+            owner: refused,
+            shown: secret.map(|secret| secret.shown().to_owned()),
+            address: audit::peer(request),
+            trace_id: scope.map(RequestScope::trace_id).unwrap_or_default(),
+        });
+    }
+
     async fn admit(&self, headers: &HeaderMap) -> Result<Arc<Principal>> {
         let shown = presented(headers);
         let verified = self.api.verifier().verify(shown.text).await;

@@ -1,5 +1,6 @@
 //! The HTTP door: REST under `/api/v1`, described by OpenAPI. Translates; the use cases stand in [`crate::api`].
 
+mod audit;
 mod contexts;
 mod execute;
 mod executions;
@@ -34,7 +35,8 @@ fn described() -> OpenApiRouter<Api> {
         .merge(import::routes())
         .merge(execute::routes())
         .merge(executions::routes())
-        .merge(schedules::routes());
+        .merge(schedules::routes())
+        .merge(audit::routes());
     OpenApiRouter::with_openapi(openapi::base()).nest("/api/v1", api)
 }
 

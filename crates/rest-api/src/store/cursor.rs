@@ -18,6 +18,8 @@ pub(crate) enum Listing {
     Tools = 5,
     Executions = 6,
     Schedules = 7,
+    Incidents = 8,
+    Audit = 10,
 }
 
 /// A row's place in a listing that is ordered by a number (a time, a sequence) and an identifier.

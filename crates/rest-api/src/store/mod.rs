@@ -3,8 +3,10 @@
 //! Every method that touches a tenant's rows takes the tenant first and never sees another's: a row of another
 //! tenant is [`StoreError::NotFound`], exactly as one that does not exist.
 
+pub mod audit;
 mod cursor;
 mod error;
+pub mod incidents;
 pub mod inspect;
 mod migrations;
 mod outage;
@@ -19,7 +21,9 @@ mod text;
 mod timings;
 mod trace_comment;
 
+pub use audit::{AuditFilter, AuditStore};
 pub use error::StoreError;
+pub use incidents::IncidentStore;
 pub use inspect::InspectStore;
 pub use migrations::Schema;
 pub use queue::{
@@ -177,7 +181,7 @@ pub struct StatementTotals {
 ///
 /// Every method may answer [`StoreError::Unavailable`], and one that changes something [`StoreError::InDoubt`]; what else it may answer stands with it.
 #[async_trait::async_trait]
-pub trait Store: QueueStore + ScheduleStore + InspectStore {
+pub trait Store: QueueStore + ScheduleStore + IncidentStore + AuditStore + InspectStore {
     /// `sqlite` or `postgresql`, as in `db.system.name`.
     fn system(&self) -> &'static str;
     /// How full the pool is.

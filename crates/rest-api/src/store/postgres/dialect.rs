@@ -70,6 +70,19 @@ macro_rules! held {
         )
     };
 }
+/// Records of the audit log out of a JSON list.
+macro_rules! audit_records {
+    ($list:literal) => {
+        concat!(
+            "(SELECT * FROM json_to_recordset(CAST(",
+            $list,
+            " AS JSON))
+             AS listed (id UUID, tenant_id UUID, at BIGINT, key_id UUID, key_name TEXT, door TEXT, action TEXT,
+                        arguments_hash TEXT, arguments TEXT, outcome TEXT, code TEXT, duration_us BIGINT,
+                        trace_id TEXT, execution_id UUID, count BIGINT, address TEXT))"
+        )
+    };
+}
 /// The best of each tenant's in `turns`: as many as it has room for. More than are asked for, since another replica may
 /// be about to take some.
 macro_rules! picks {
@@ -91,7 +104,7 @@ macro_rules! chosen {
          ORDER BY p.place, p.step LIMIT $2 FOR UPDATE OF e SKIP LOCKED"
     };
 }
-pub(crate) use {chosen, held, ids, now_micros, picks, skip_locked};
+pub(crate) use {audit_records, chosen, held, ids, now_micros, picks, skip_locked};
 
 /// A connection that was idle for longer is tried before it is used: the server may have gone in the meantime.
 const TRUSTED_IDLE: Duration = Duration::from_secs(1);

@@ -3,9 +3,11 @@
 //! Compiled once for each: `sqlite` and `postgres` include this module with their own `dialect` beside it, which
 //! holds what differs. So every statement stands once, and is still typed for its database.
 
+mod audit;
 mod contexts;
 mod door;
 mod executions;
+mod incidents;
 mod inspect;
 mod items;
 mod keys;

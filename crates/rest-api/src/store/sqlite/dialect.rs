@@ -58,6 +58,21 @@ macro_rules! held {
         )
     };
 }
+/// Records of the audit log out of a JSON list.
+macro_rules! audit_records {
+    ($list:literal) => {
+        concat!(
+            "(SELECT unhex(value ->> 'id') AS id, unhex(value ->> 'tenant_id') AS tenant_id, value ->> 'at' AS at,
+              unhex(value ->> 'key_id') AS key_id, value ->> 'key_name' AS key_name, value ->> 'door' AS door,
+              value ->> 'action' AS action, value ->> 'arguments_hash' AS arguments_hash,
+              value ->> 'arguments' AS arguments, value ->> 'outcome' AS outcome, value ->> 'code' AS code,
+              value ->> 'duration_us' AS duration_us, value ->> 'trace_id' AS trace_id,
+              unhex(value ->> 'execution_id') AS execution_id, value ->> 'count' AS count,
+              value ->> 'address' AS address
+              FROM json_each(", $list, "))"
+        )
+    };
+}
 /// The best of each tenant's in `turns`: as many as it has room for.
 macro_rules! picks {
     () => {
@@ -77,7 +92,7 @@ macro_rules! chosen {
         "SELECT id FROM picks WHERE place <= room ORDER BY place, step LIMIT $2"
     };
 }
-pub(crate) use {chosen, held, ids, now_micros, picks, skip_locked};
+pub(crate) use {audit_records, chosen, held, ids, now_micros, picks, skip_locked};
 
 /// There is no server that could go away and come back.
 const NO_SERVER: Duration = Duration::ZERO;

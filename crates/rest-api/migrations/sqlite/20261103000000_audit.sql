@@ -1,0 +1,27 @@
+-- The audit log. Its identifiers are UUIDv7 of `at`, so they are the order of every listing and of the purge.
+
+CREATE TABLE audit_records (
+    id             BLOB    NOT NULL PRIMARY KEY,
+    -- All zeros: nobody knows whose. No reference: what is no tenant's any more stays.
+    tenant_id      BLOB    NOT NULL,
+    at             INTEGER NOT NULL,
+    key_id         BLOB,
+    key_name       TEXT    NOT NULL,
+    door           TEXT    NOT NULL,
+    action         TEXT    NOT NULL,
+    arguments_hash TEXT    NOT NULL,
+    arguments      TEXT,
+    outcome        TEXT    NOT NULL,
+    code           TEXT    NOT NULL,
+    duration_us    INTEGER NOT NULL,
+    trace_id       TEXT    NOT NULL,
+    execution_id   BLOB,
+    count          INTEGER NOT NULL,
+    address        TEXT    NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX audit_records_by_tenant ON audit_records (tenant_id, id);
+CREATE INDEX audit_records_by_key ON audit_records (tenant_id, key_id, id) WHERE key_id IS NOT NULL;
+CREATE INDEX audit_records_by_action ON audit_records (tenant_id, action, id);
+CREATE INDEX audit_records_by_outcome ON audit_records (tenant_id, outcome, id) WHERE outcome <> 'ok';
+CREATE INDEX audit_records_by_trace ON audit_records (trace_id) WHERE trace_id <> '';
