@@ -1,14 +1,16 @@
-//! This replica's copy of the catalogue: every tenant's registered tools, ready to be listed.
+//! This replica's copy of the catalogue: every tenant's registered tools, and the product's own that run in workers, ready
+//! to be listed.
 //!
 //! Readers take a snapshot and never wait. One task writes ([`crate::watch`]); while it cannot, the last snapshot
 //! stands.
 
+use crate::caller::Caller;
 use arc_swap::ArcSwap;
-use domain::TenantId;
+use domain::{Scope, TenantId};
 use proto::v1;
 use rmcp::model::{Tool, ToolAnnotations};
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -33,6 +35,44 @@ impl Registered {
     }
 }
 
+/// One of the product's own tools that a worker runs.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct BuiltIn {
+    /// How it is listed.
+    pub(crate) definition: Tool,
+    /// The scope that it needs.
+    pub(crate) scope: Scope,
+    tenants: BTreeSet<String>,
+    platform: bool,
+}
+
+impl BuiltIn {
+    /// Whether it is there for the caller; whether he may call it is its scope's to say, and his rules'.
+    pub(crate) fn is_open_to(&self, caller: &Caller) -> bool {
+        let platform = || self.platform && caller.principal.scopes.contains(Scope::PlatformObserve);
+        self.tenants.contains(&caller.principal.tenant) || platform()
+    }
+}
+
+/// The product's own tools that workers run, by name.
+pub(crate) type BuiltIns = BTreeMap<String, BuiltIn>;
+
+/// What there is for a tenant's callers.
+#[derive(Clone)]
+pub(crate) struct Shown {
+    /// What the tenant registered.
+    pub(crate) registered: Arc<Tools>,
+    /// What workers run for those who were granted its sources.
+    pub(crate) built_in: Arc<BuiltIns>,
+}
+
+impl Shown {
+    /// Whether nothing has changed since.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.registered, &other.registered) && Arc::ptr_eq(&self.built_in, &other.built_in)
+    }
+}
+
 /// A tenant's registered tools, by name.
 pub(crate) type Tools = BTreeMap<String, Registered>;
 type Tenants = HashMap<TenantId, Arc<Tools>>;
@@ -41,6 +81,7 @@ type Tenants = HashMap<TenantId, Arc<Tools>>;
 #[derive(Clone)]
 pub(crate) struct Catalogue {
     tenants: Arc<ArcSwap<Tenants>>,
+    built_ins: Arc<ArcSwap<BuiltIns>>,
     changed: watch::Sender<()>,
     /// Since when it has not been known to be true; `None` while it is being followed.
     stale_since: watch::Sender<Option<Instant>>,
@@ -52,6 +93,7 @@ impl Catalogue {
     pub(crate) fn new() -> Self {
         Self {
             tenants: Arc::default(),
+            built_ins: Arc::default(),
             changed: watch::Sender::new(()),
             stale_since: watch::Sender::new(Some(Instant::now())),
             none: Arc::default(),
@@ -61,6 +103,38 @@ impl Catalogue {
     /// A tenant's tools. The same pointer as before says that nothing has changed.
     pub(crate) fn tools(&self, tenant: TenantId) -> Arc<Tools> {
         self.tenants.load().get(&tenant).unwrap_or(&self.none).clone()
+    }
+
+    /// The product's own tools that workers run.
+    pub(crate) fn built_ins(&self) -> Arc<BuiltIns> {
+        self.built_ins.load_full()
+    }
+
+    /// What there is for a tenant's callers.
+    pub(crate) fn shown(&self, tenant: TenantId) -> Shown {
+        Shown {
+            registered: self.tools(tenant),
+            built_in: self.built_ins(),
+        }
+    }
+
+    /// Workers run these of the product's own tools, and no others.
+    pub(crate) fn set_built_ins(&self, told: Vec<v1::BuiltInTool>) {
+        let tools = told.into_iter().filter_map(|tool| {
+            let name = tool.name.clone();
+            match offered(tool) {
+                Ok(tool) => Some((name, tool)),
+                Err(error) => {
+                    tracing::warn!(tool = name, %error, "a tool of the product cannot be listed");
+                    None
+                }
+            }
+        });
+        let tools = tools.collect();
+        if *self.built_ins.load_full() != tools {
+            self.built_ins.store(Arc::new(tools));
+            self.changed.send_replace(());
+        }
     }
 
     /// Wakes up whenever some tenant's tools change.
@@ -186,6 +260,25 @@ fn listed(tool: v1::Tool) -> Result<Registered, domain::Invalid> {
     })
 }
 
+/// One of the product's own as clients see it.
+fn offered(tool: v1::BuiltInTool) -> Result<BuiltIn, domain::Invalid> {
+    let schema = proto::convert::object("input_schema_json", &tool.input_schema_json)?;
+    let annotations = ToolAnnotations::new()
+        .read_only(tool.read_only)
+        .destructive(tool.destructive)
+        .idempotent(tool.idempotent || tool.read_only)
+        .open_world(false);
+    let mut definition = Tool::new(tool.name, tool.description, Arc::new(schema));
+    definition.title = Some(tool.title);
+    definition.annotations = Some(annotations);
+    Ok(BuiltIn {
+        definition,
+        scope: proto::convert::parse("scope", &tool.scope)?,
+        tenants: tool.tenants.into_iter().collect(),
+        platform: tool.platform,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -235,6 +328,44 @@ mod tests {
 
         Ledger::default().publish_all(&catalogue);
         assert_eq!(catalogue.len(), 0);
+    }
+
+    #[test]
+    fn a_tool_of_the_product_is_there_for_whom_a_source_is_granted() {
+        let (catalogue, tenant) = (Catalogue::new(), TenantId::new());
+        let told = v1::BuiltInTool {
+            name: "query_logs".into(),
+            input_schema_json: r#"{"type":"object"}"#.into(),
+            scope: "observe:read".into(),
+            tenants: vec!["acme".into()],
+            platform: true,
+            ..Default::default()
+        };
+        let before = catalogue.shown(tenant);
+        catalogue.set_built_ins(vec![told.clone()]);
+        let now = catalogue.shown(tenant);
+        assert!(!now.is(&before));
+        catalogue.set_built_ins(vec![told]);
+        assert!(
+            catalogue.shown(tenant).is(&now),
+            "told again, nothing has changed"
+        );
+
+        let tool = &now.built_in["query_logs"];
+        let caller = |tenant: &str, scopes: domain::Scopes| {
+            let principal = domain::Principal {
+                tenant_id: TenantId::new(),
+                tenant: tenant.into(),
+                key_id: domain::ApiKeyId::new(),
+                key_name: "k".into(),
+                scopes,
+                tools: domain::ToolRules::unlimited(),
+            };
+            Caller::new(principal, &domain::api_key::Secret::generate()).expect("a caller")
+        };
+        assert!(tool.is_open_to(&caller("acme", domain::Scopes::default())));
+        assert!(!tool.is_open_to(&caller("globex", domain::Scopes::of_a_tenant())));
+        assert!(tool.is_open_to(&caller("globex", domain::Scopes::all())));
     }
 
     #[test]

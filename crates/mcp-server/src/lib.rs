@@ -7,6 +7,7 @@
 //! ([`confirm`]) where the tool is destructive. The service owns nothing: everything it answers comes from rest-api, and any
 //! number of replicas serve the same clients.
 
+mod audit;
 mod auth;
 mod caller;
 mod catalogue;
@@ -28,10 +29,12 @@ mod subscriptions;
 mod tasks;
 mod tenants;
 mod tools;
+mod toolsets;
 mod watch;
 
-pub use settings::{RestApi, Results, Sessions, Settings, Subscriptions, Tasks};
+pub use settings::{Audit, RestApi, Results, Sessions, Settings, Subscriptions, Tasks};
 
+use audit::Trail;
 use auth::Door;
 use axum::{Router, middleware::from_fn_with_state, routing::any};
 use caller::Upstream;
@@ -72,6 +75,7 @@ impl Service for McpServer {
             metrics::DECLARATIONS,
             chassis::credential::DECLARATIONS,
             coordination::metrics::DECLARATIONS,
+            chassis::outbox::DECLARATIONS,
         ]
     }
 
@@ -85,8 +89,9 @@ impl Service for McpServer {
         let catalogue = Catalogue::new();
         watch::start(host, &channel, &catalogue)?;
         let calls = TaskTracker::new();
-        let door = door(&settings, &channel, shared.limiter);
-        let handlers = handlers(&settings, host, &channel, &catalogue, &calls, door.clone())?;
+        let trail = Trail::start(&settings.audit, host, &channel)?;
+        let door = door(&settings, &channel, shared.limiter, trail.clone());
+        let handlers = handlers(&settings, host, &channel, &catalogue, &calls, door.clone(), trail)?;
         let make = move |tenant| Handler::new(handlers.clone(), tenant);
         let tenants = tenants(&settings, host, calls, shared.cache, true, make);
         host.tasks
@@ -117,15 +122,16 @@ pub fn around<H: ServerHandler>(
     let shared = coordination::connect(&settings.redis)?;
     let channel = channel(settings, host)?;
     let tenants = tenants(settings, host, TaskTracker::new(), shared.cache, false, make);
-    Ok(stack(host, door(settings, &channel, shared.limiter), tenants))
+    let trail = Trail::start(&settings.audit, host, &channel)?;
+    Ok(stack(host, door(settings, &channel, shared.limiter, trail), tenants))
 }
 
 fn channel(settings: &Settings, host: &Host) -> anyhow::Result<GrpcChannel> {
     chassis::grpc::channel(host, "rest-api", &settings.rest_api.url, &Default::default())
 }
 
-fn door(settings: &Settings, channel: &GrpcChannel, limiter: Arc<dyn RateLimiter>) -> Door {
-    Door::new(channel, limiter, settings.rate_limit.quota())
+fn door(settings: &Settings, channel: &GrpcChannel, limiter: Arc<dyn RateLimiter>, trail: Trail) -> Door {
+    Door::new(channel, limiter, settings.rate_limit.quota(), trail)
 }
 
 fn stack<H: ServerHandler>(host: &Host, door: Door, tenants: Arc<Tenants<H>>) -> Router {
@@ -143,6 +149,7 @@ fn handlers(
     catalogue: &Catalogue,
     calls: &TaskTracker,
     door: Door,
+    trail: Trail,
 ) -> anyhow::Result<Arc<Shared>> {
     let confirmations = host.common.service_token.as_ref();
     Ok(Arc::new(Shared {
@@ -156,6 +163,7 @@ fn handlers(
         max_subscriptions: settings.sessions.max_per_tenant,
         subscriptions: settings.subscriptions.clone(),
         door,
+        trail,
         background: host.tasks.clone(),
         info: handler::info(),
         wishes: span::Wishes::default(),

@@ -9,6 +9,7 @@ use crate::{
     sessions::{Initializations, Sessions},
     settings,
     tasks::legacy,
+    toolsets::Toolsets,
 };
 use axum::{
     body::{Body, to_bytes},
@@ -133,8 +134,13 @@ pub(crate) async fn serve<H: ServerHandler>(
         tracing::error!("a request to /mcp without a caller");
         return refusal::refuse(Problem::internal());
     };
+    let toolsets = match Toolsets::of(request.uri()) {
+        Ok(toolsets) => toolsets,
+        Err(problem) => return refusal::refuse(problem),
+    };
     let tenant = tenants.of(caller.principal.tenant_id);
     let (mut parts, body) = request.into_parts();
+    parts.extensions.insert(toolsets);
     // The SDK reads all of it anyway; read here, it is known whether a body that the SDK refuses was JSON at all.
     let body = match to_bytes(body, tenants.config.max_request_body_bytes).await {
         Ok(body) => body,

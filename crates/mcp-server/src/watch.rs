@@ -7,7 +7,8 @@ use crate::{
 };
 use chassis::{Host, grpc::GrpcChannel, readiness::Dependency};
 use proto::v1::{
-    CatalogueEvent, WatchCatalogueRequest, catalogue_client::CatalogueClient, catalogue_event::Event,
+    BuiltIns, CatalogueEvent, WatchCatalogueRequest, catalogue_client::CatalogueClient,
+    catalogue_event::Event,
 };
 use secrecy::ExposeSecret;
 use std::time::Duration;
@@ -87,8 +88,12 @@ impl Watch {
         }
         let mut stream = self.client.clone().watch(request).await?.into_inner();
         // Nothing of the new stream shows before all of it is there: until then the old lists stand.
-        let mut ledger = snapshot(&mut stream).await?;
+        let (mut ledger, built_ins) = snapshot(&mut stream).await?;
         ledger.publish_all(&self.catalogue);
+        // While no worker has told rest-api, what was known stands.
+        if let Some(told) = built_ins {
+            self.catalogue.set_built_ins(told.tools);
+        }
         self.catalogue.set_followed(true);
         self.rest_api.up();
         *was_synced = true;
@@ -96,6 +101,10 @@ impl Watch {
             let tenant = match event {
                 Some(Event::Upserted(tool)) => ledger.upsert(tool),
                 Some(Event::Removed(removed)) => ledger.remove(&removed),
+                Some(Event::BuiltIns(told)) => {
+                    self.catalogue.set_built_ins(told.tools);
+                    None
+                }
                 Some(Event::Synced(_)) | None => None,
             };
             if let Some(tenant) = tenant {
@@ -106,8 +115,9 @@ impl Watch {
     }
 }
 
-async fn snapshot(stream: &mut Streaming<CatalogueEvent>) -> Result<Ledger, Status> {
+async fn snapshot(stream: &mut Streaming<CatalogueEvent>) -> Result<(Ledger, Option<BuiltIns>), Status> {
     let mut ledger = Ledger::default();
+    let mut built_ins = None;
     loop {
         match stream.message().await? {
             Some(CatalogueEvent {
@@ -118,7 +128,10 @@ async fn snapshot(stream: &mut Streaming<CatalogueEvent>) -> Result<Ledger, Stat
             }) => _ = ledger.remove(&removed),
             Some(CatalogueEvent {
                 event: Some(Event::Synced(_)),
-            }) => return Ok(ledger),
+            }) => return Ok((ledger, built_ins)),
+            Some(CatalogueEvent {
+                event: Some(Event::BuiltIns(told)),
+            }) => built_ins = Some(told),
             Some(CatalogueEvent { event: None }) => {}
             None => {
                 return Err(Status::unavailable(

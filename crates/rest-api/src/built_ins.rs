@@ -143,7 +143,10 @@ impl BuiltIns {
                 }
             }
         }
-        tracing::info!(tools = manifest.tools.len(), "workers told which tools of the product they run");
+        tracing::info!(
+            tools = manifest.tools.len(),
+            "workers told which tools of the product they run"
+        );
         self.0.send_replace(Some(Arc::new(manifest)));
     }
 }

@@ -97,7 +97,10 @@ impl Runner {
             Err(status) if status.code() == Code::Unimplemented => Ok(()),
             answer => answer.map(drop),
         }?;
-        let request = with_bearer(tonic::Request::new(ManifestRequest {}), self.token.expose_secret())?;
+        let request = with_bearer(
+            tonic::Request::new(ManifestRequest {}),
+            self.token.expose_secret(),
+        )?;
         match self.client.clone().manifest(request).await {
             Ok(answer) => self.built_ins.told(answer.into_inner().tools),
             // It runs none of the product's tools.

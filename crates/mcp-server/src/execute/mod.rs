@@ -6,7 +6,7 @@
 
 mod shape;
 
-pub(crate) use shape::{limit, result};
+pub(crate) use shape::{EXECUTION, limit, result};
 
 use crate::{
     caller::{Caller, Upstream, in_time},
@@ -37,8 +37,10 @@ const GRACE: Duration = Duration::from_secs(1);
 /// confirmation only from a service.
 const SERVICE_TOKEN: &str = "devops-mcp-service-token";
 
-/// A call of a registered tool.
+/// A call of a registered tool, or of one of the product's own that workers run.
 pub(crate) struct Run<'a> {
+    /// The scope that it needs, where that is known here.
+    pub(crate) scope: Option<Scope>,
     /// The tool's name.
     pub(crate) tool: &'a str,
     /// What it is called with.
@@ -57,7 +59,9 @@ pub(crate) struct Confirmed {
 
 impl Run<'_> {
     fn request(self, caller: &Caller) -> Result<tonic::Request<RunExecutionRequest>> {
-        caller.require(Scope::ToolsExecute)?;
+        if let Some(scope) = self.scope {
+            caller.require(scope)?;
+        }
         if domain::validate::word("name", self.tool, 64).is_err() || !caller.principal.tools.allow(self.tool)
         {
             return Err(Error::UnknownTool(self.tool.to_owned()));

@@ -1,10 +1,11 @@
-//! Calls of tools: the built-in ones run here, the registered ones at rest-api, some after a person agreed, some as tasks.
+//! Calls of tools: those over contexts run here, all others through rest-api, some after a person agreed, some as tasks.
 
-use super::{Answered, Handler, Shared};
+use super::{Answered, Handler, Shared, lists::toolsets};
 use crate::{
     caller::Caller,
+    catalogue::Shown,
     confirm::{Confirmations, Consent},
-    error::Result,
+    error::{Error, Result},
     execute::{self, Confirmed, Reporter, Run},
     logging::Log,
     rules,
@@ -38,16 +39,18 @@ impl Handler {
     ) -> Answered<CallToolResponse> {
         let caller = caller(cx)?;
         let answer = match self.shared.built_in.get(&*request.name) {
+            Some(_) if !toolsets(cx).hold(&request.name) => Err(Error::UnknownTool(request.name.into())),
             Some(tool) => {
                 let result = tool.call(self.call(&caller), request.arguments.unwrap_or_default());
                 result.await.map(CallToolResponse::from)
             }
-            None => self.run_registered(&caller, request, cx).await,
+            None => self.run_elsewhere(&caller, request, cx).await,
         };
         answer.or_else(|error| error.into_tool_result().map(CallToolResponse::from))
     }
 
-    async fn run_registered(
+    /// Has rest-api run a registered tool, or one of the product's own that workers run.
+    async fn run_elsewhere(
         &self,
         caller: &Arc<Caller>,
         request: CallToolRequestParams,
@@ -59,6 +62,7 @@ impl Handler {
         };
         let reporter = Reporter::new(&cx.peer, cx.meta.get_progress_token());
         let run = Run {
+            scope: self.scope_of(caller, &request.name),
             tool: &request.name,
             arguments: request.arguments.unwrap_or_default(),
             confirmed,
@@ -76,7 +80,19 @@ impl Handler {
         Ok(execute::result(&execution, &self.shared.results)?.into())
     }
 
-    /// Asks a person where the tool wants that and somebody can be asked. What rest-api would refuse anyway is refused
+    /// The scope that calling a tool elsewhere needs. By a name of the product's own a caller may mean one that is not
+    /// there for him, or not yet known here: rest-api says so.
+    pub(super) fn scope_of(&self, caller: &Caller, tool: &str) -> Option<Scope> {
+        let built_ins = self.shared.catalogue.built_ins();
+        match built_ins.get(tool).filter(|tool| tool.is_open_to(caller)) {
+            Some(tool) => Some(tool.scope),
+            None if domain::tool::built_in::is_built_in(tool) => None,
+            None => Some(Scope::ToolsExecute),
+        }
+    }
+
+    /// Whether a call may go on, by the sets of tools that the client asked for. Asks a person where the tool wants that and
+    /// somebody can be asked. What rest-api would refuse anyway is refused
     /// first: nobody is asked for nothing.
     pub(super) async fn ready(
         &self,
@@ -84,9 +100,15 @@ impl Handler {
         request: &CallToolRequestParams,
         cx: &RequestContext<RoleServer>,
     ) -> Result<Ready> {
-        let tools = self.shared.catalogue.tools(self.tenant);
-        let needed = tools.get(&*request.name).filter(|tool| {
-            caller.principal.tools.allow(&request.name) && Confirmations::needed(caller, tool)
+        if !toolsets(cx).hold(&request.name) {
+            return Err(Error::UnknownTool(request.name.clone().into()));
+        }
+        let Shown { registered, built_in } = self.shared.catalogue.shown(self.tenant);
+        let ours = built_in
+            .get(&*request.name)
+            .is_some_and(|tool| tool.is_open_to(caller));
+        let needed = registered.get(&*request.name).filter(|tool| {
+            !ours && caller.principal.tools.allow(&request.name) && Confirmations::needed(caller, tool)
         });
         let (Some(tool), Some(confirmations)) = (needed, &self.shared.confirmations) else {
             return Ok(Ready::Go(None));
@@ -164,8 +186,10 @@ impl Handler {
     pub(super) fn label<'a>(&self, cx: &RequestContext<RoleServer>, name: &'a str) -> &'a str {
         let allowed = caller(cx).is_ok_and(|caller| caller.principal.tools.allow(name));
         let known = || {
+            let Shown { registered, built_in } = self.shared.catalogue.shown(self.tenant);
             self.shared.built_in.contains_key(name)
-                || self.shared.catalogue.tools(self.tenant).contains_key(name)
+                || built_in.contains_key(name)
+                || registered.contains_key(name)
         };
         if allowed && known() { name } else { "other" }
     }

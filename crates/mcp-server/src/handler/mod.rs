@@ -10,9 +10,10 @@ mod notices;
 mod tasks;
 
 use crate::{
+    audit::Trail,
     auth::Door,
     caller::{Caller, Upstream, in_time},
-    catalogue::{Catalogue, Tools},
+    catalogue::{Catalogue, Shown},
     completion,
     confirm::Confirmations,
     logging::{self, Levels},
@@ -24,6 +25,7 @@ use crate::{
 };
 use domain::TenantId;
 use http::request::Parts;
+use lists::toolsets;
 use parking_lot::Mutex;
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
@@ -70,6 +72,8 @@ pub(crate) struct Shared {
     pub(crate) subscriptions: settings::Subscriptions,
     /// Who may still call.
     pub(crate) door: Door,
+    /// The audit log.
+    pub(crate) trail: Trail,
     /// Runs what outlives a request.
     pub(crate) background: chassis::Tasks,
     /// What the server says about itself.
@@ -108,7 +112,7 @@ pub(crate) struct Handler {
     /// Clients in sessions, by their ids: they are told of changes through them.
     sessions: Mutex<HashMap<Box<str>, Peer<RoleServer>>>,
     /// The list that those clients know of.
-    told: Mutex<Arc<Tools>>,
+    told: Mutex<Shown>,
     /// Open notification streams.
     streams: AtomicUsize,
     /// Room for clients that wait for a person's word or a task's end.
@@ -120,7 +124,7 @@ pub(crate) struct Handler {
 impl Handler {
     /// The server of `tenant`.
     pub(crate) fn new(shared: Arc<Shared>, tenant: TenantId) -> Self {
-        let told = Mutex::new(shared.catalogue.tools(tenant));
+        let told = Mutex::new(shared.catalogue.shown(tenant));
         Self {
             subscriptions: Subscriptions::new(shared.subscriptions.clone()),
             waits: Semaphore::new(shared.max_subscriptions),
@@ -186,7 +190,7 @@ impl ServerHandler for Handler {
         cx: RequestContext<RoleServer>,
     ) -> Answered<ListToolsResult> {
         observed(&self.shared.wishes, Operation::of("tools/list"), &cx, async {
-            self.list(&*caller(&cx)?, request)
+            self.list(&*caller(&cx)?, &toolsets(&cx), request)
         })
         .await
     }
@@ -199,7 +203,14 @@ impl ServerHandler for Handler {
         let _in_flight = self.shared.calls.token();
         let name = request.name.clone();
         let operation = Operation::call(self.label(&cx, &name));
-        observed(&self.shared.wishes, operation, &cx, self.run(request, &cx)).await
+        let mut entry = self.shared.trail.call(&request, &cx);
+        let work = async {
+            entry.traced();
+            self.run(request, &cx).await
+        };
+        let answer = observed(&self.shared.wishes, operation, &cx, work).await;
+        entry.ended(&answer);
+        answer
     }
 
     async fn get_task(

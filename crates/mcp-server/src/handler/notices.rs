@@ -8,10 +8,7 @@ use rmcp::{
     model::ErrorCode,
     service::{RequestContext, SubscriptionContext},
 };
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{sync::atomic::Ordering, time::Duration};
 
 /// How long a client may take to accept a notification.
 const NOTIFY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -19,8 +16,8 @@ const NOTIFY_TIMEOUT: Duration = Duration::from_secs(2);
 impl Handler {
     /// Tells clients in sessions that the tenant's tools have changed, when they have.
     pub(crate) async fn tell_sessions(&self) {
-        let now = self.shared.catalogue.tools(self.tenant);
-        if Arc::ptr_eq(&std::mem::replace(&mut *self.told.lock(), now.clone()), &now) {
+        let now = self.shared.catalogue.shown(self.tenant);
+        if std::mem::replace(&mut *self.told.lock(), now.clone()).is(&now) {
             return;
         }
         let peers: Vec<_> = self.sessions.lock().values().cloned().collect();
@@ -44,11 +41,11 @@ impl Handler {
     /// Tells a notification stream of every change to the tenant's tools, until it takes no more.
     pub(super) async fn tell_of_tools(&self, cx: &SubscriptionContext) {
         let mut changes = self.shared.catalogue.changes();
-        let mut told = self.shared.catalogue.tools(self.tenant);
+        let mut told = self.shared.catalogue.shown(self.tenant);
         let wanted = cx.accepted().tools_list_changed == Some(true);
         while changes.changed().await.is_ok() {
-            let now = self.shared.catalogue.tools(self.tenant);
-            let changed = !Arc::ptr_eq(&std::mem::replace(&mut told, now.clone()), &now);
+            let now = self.shared.catalogue.shown(self.tenant);
+            let changed = !std::mem::replace(&mut told, now.clone()).is(&now);
             if changed && wanted && cx.sink().notify_tool_list_changed().await.is_err() {
                 return;
             }

@@ -53,10 +53,14 @@ impl Handler {
         let wishes = &self.shared.wishes;
         if let Some(legacy::TaskCall(call)) = cx.extensions.get().cloned() {
             let operation = Operation::call(self.label(&cx, &call.name));
-            let work = self.call_as_task(&call, &cx);
-            return observed(wishes, operation, &cx, work)
-                .await
-                .map(CustomResult::new);
+            let mut entry = self.shared.trail.call(&call, &cx);
+            let work = async {
+                entry.traced();
+                self.call_as_task(&call, &cx).await
+            };
+            let answer = observed(wishes, operation, &cx, work).await;
+            entry.became_task(&answer);
+            return answer.map(CustomResult::new);
         }
         let legacy = cx.protocol_version() == Some(ProtocolVersion::V_2025_11_25);
         let method = ["tasks/get", "tasks/result", "tasks/list", "tasks/cancel"]
@@ -100,6 +104,7 @@ impl Handler {
             }
         };
         let run = Run {
+            scope: self.scope_of(&caller, &request.name),
             tool: &request.name,
             arguments: request.arguments.clone().unwrap_or_default(),
             confirmed,

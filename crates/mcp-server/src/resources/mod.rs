@@ -6,11 +6,7 @@ mod uri;
 
 pub(crate) use uri::Uri;
 
-use crate::{
-    caller::Caller,
-    error::{Error, Result},
-    tools::Call,
-};
+use crate::{caller::Caller, error::Result, tools::Call};
 use domain::Scope;
 use rmcp::model::{
     CacheScope, ListResourceTemplatesResult, ListResourcesResult, ReadResourceResult, ResourceTemplate,
@@ -104,7 +100,9 @@ pub(crate) fn require(caller: &Caller, uri: Uri) -> Result<()> {
 
 /// Who may run tools sees what became of it, too.
 pub(crate) fn require_executions(caller: &Caller) -> Result<()> {
-    caller
-        .require(Scope::ToolsExecute)
-        .or_else(|_: Error| caller.require(Scope::ToolsRead))
+    let some = [Scope::ToolsExecute, Scope::ObserveRead, Scope::ObserveWrite];
+    if some.iter().any(|scope| caller.principal.scopes.contains(*scope)) {
+        return Ok(());
+    }
+    caller.require(Scope::ToolsRead)
 }

@@ -21,7 +21,7 @@ pub(crate) struct Arguments {
     if_version: Option<i64>,
 }
 
-#[derive(Serialize, JsonSchema)]
+#[derive(Serialize)]
 pub(crate) struct Output {
     /// The context as it is now.
     context: view::Context,

@@ -33,7 +33,7 @@ pub(crate) struct Arguments {
     items: Vec<view::NewItem>,
 }
 
-#[derive(Serialize, JsonSchema)]
+#[derive(Serialize)]
 pub(crate) struct Output {
     /// The new context.
     context: view::Context,

@@ -31,7 +31,7 @@ pub(crate) struct Arguments {
     pub(crate) max_bytes: Option<usize>,
 }
 
-#[derive(Serialize, JsonSchema)]
+#[derive(Serialize)]
 pub(crate) struct Output {
     /// The context.
     pub(crate) context: view::Context,

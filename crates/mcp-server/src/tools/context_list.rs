@@ -38,7 +38,7 @@ pub(crate) struct Arguments {
     cursor: Option<String>,
 }
 
-#[derive(Serialize, JsonSchema)]
+#[derive(Serialize)]
 pub(crate) struct Output {
     /// The contexts, without their metadata.
     contexts: Vec<view::Context>,

@@ -29,7 +29,7 @@ pub(crate) struct Arguments {
     status: Option<String>,
 }
 
-#[derive(Serialize, JsonSchema)]
+#[derive(Serialize)]
 pub(crate) struct Output {
     /// Best first.
     hits: Vec<Hit>,
@@ -40,7 +40,7 @@ pub(crate) struct Output {
     note: Option<&'static str>,
 }
 
-#[derive(Serialize, JsonSchema)]
+#[derive(Serialize)]
 struct Hit {
     /// The context.
     context: view::Context,

@@ -19,9 +19,9 @@ use domain::{JsonObject, Scope};
 use futures_util::future::BoxFuture;
 use jsonschema::Validator;
 use rmcp::model::{CallToolResult, ContentBlock, Tool as Definition, ToolAnnotations};
-use schemars::{JsonSchema, generate::SchemaSettings};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::{collections::BTreeMap, sync::Arc};
 
 /// What a call of a built-in tool works with.
@@ -63,7 +63,7 @@ pub(crate) trait BuiltIn: 'static {
     /// What it is called with; unknown members are refused (`deny_unknown_fields`).
     type Arguments: DeserializeOwned + JsonSchema + Send;
     /// What it answers.
-    type Output: Serialize + JsonSchema + Send;
+    type Output: Serialize + Send;
 
     /// Runs it. The scope has been checked.
     fn call(call: Call<'_>, arguments: Self::Arguments) -> impl Future<Output = Result<Self::Output>> + Send;
@@ -81,12 +81,11 @@ pub(crate) struct Tool {
 
 impl Tool {
     fn of<B: BuiltIn>() -> anyhow::Result<Self> {
-        let input = schema::<B::Arguments>(SchemaSettings::draft2020_12());
+        let input = domain::schema::of::<B::Arguments>();
         let arguments = jsonschema::validator_for(&Value::Object(input.clone()))?;
         let mut definition = Definition::new(B::NAME, B::DESCRIPTION, Arc::new(input));
         definition.title = Some(B::TITLE.to_owned());
-        definition.output_schema = Some(Arc::new(output_schema::<B::Output>()));
-        definition.annotations = Some(annotations(B::TITLE, B::EFFECT));
+        definition.annotations = Some(annotations(B::EFFECT));
         Ok(Self {
             definition,
             scope: B::SCOPE,
@@ -140,80 +139,27 @@ fn entry<B: BuiltIn>() -> anyhow::Result<(&'static str, Tool)> {
     Ok((B::NAME, Tool::of::<B>()?))
 }
 
-fn annotations(title: &str, effect: Effect) -> ToolAnnotations {
+fn annotations(effect: Effect) -> ToolAnnotations {
     let (read_only, destructive, idempotent) = match effect {
         Effect::ReadOnly => (true, false, true),
         Effect::Additive => (false, false, false),
         Effect::Changing => (false, false, true),
         Effect::Destructive => (false, true, true),
     };
-    ToolAnnotations::with_title(title)
+    ToolAnnotations::new()
         .read_only(read_only)
         .destructive(destructive)
         .idempotent(idempotent)
         .open_world(false)
 }
 
-/// JSON Schema 2020-12 without references, which not every client follows.
-fn schema<T: JsonSchema>(settings: SchemaSettings) -> JsonObject {
-    let generator = settings.with(|s| s.inline_subschemas = true).into_generator();
-    let mut schema = generator.into_root_schema_for::<T>();
-    schema.remove("title");
-    let object = schema.ensure_object();
-    object.values_mut().for_each(tidy);
-    object.clone()
-}
-
-/// Takes out what tells an agent nothing and costs it tokens all the same: Rust's number formats and empty defaults.
-fn tidy(value: &mut Value) {
-    match value {
-        Value::Object(object) => {
-            object.retain(|key, value| match key.as_str() {
-                "default" => {
-                    !matches!(value, Value::Null | Value::Bool(false))
-                        && *value != json!({})
-                        && *value != json!([])
-                }
-                "format" => !value
-                    .as_str()
-                    .is_some_and(|format| ["int", "uint", "double"].iter().any(|f| format.starts_with(f))),
-                _ => true,
-            });
-            object.values_mut().for_each(tidy);
-        }
-        Value::Array(values) => values.iter_mut().for_each(tidy),
-        _ => {}
-    }
-}
-
-/// What a tool answers, or the error it ends in: clients hold errors to the schema, too.
-fn output_schema<T: JsonSchema>() -> JsonObject {
-    let mut success = schema::<T>(SchemaSettings::draft2020_12().for_serialize());
-    let dialect = success.remove("$schema");
-    let error = json!({
-        "type": "object",
-        "properties": {
-            "error": {
-                "type": "object",
-                "properties": {"code": {"type": "string"}, "message": {"type": "string"}},
-                "required": ["code", "message"],
-            },
-        },
-        "required": ["error"],
-    });
-    let mut schema = JsonObject::new();
-    schema.extend(dialect.map(|dialect| ("$schema".to_owned(), dialect)));
-    schema.insert("type".to_owned(), json!("object"));
-    schema.insert("anyOf".to_owned(), json!([success, error]));
-    schema
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
-    fn every_tool_has_closed_arguments_schemas_and_hints() {
+    fn every_tool_has_closed_arguments_and_hints() {
         let tools = all().expect("our schemas compile");
         assert_eq!(tools.len(), 7);
         for (name, tool) in &tools {
@@ -230,13 +176,6 @@ mod tests {
                     .contains("$ref"),
                 "{name}"
             );
-            let output = tool.definition.output_schema.as_ref().expect("an output schema");
-            let validator =
-                jsonschema::validator_for(&Value::Object(output.as_ref().clone())).expect("it compiles");
-            assert!(
-                validator.is_valid(&json!({"error": {"code": "not_found", "message": "no such context"}}))
-            );
-            assert!(!validator.is_valid(&json!({"unrelated": 1})), "{name}");
             let hints = tool.definition.annotations.as_ref().expect("hints");
             assert_eq!(hints.open_world_hint, Some(false), "{name}");
             assert_eq!(

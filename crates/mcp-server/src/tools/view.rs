@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A context without its items.
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Debug, Serialize)]
 pub(crate) struct Context {
     /// Identifier.
     pub(crate) id: String,
@@ -44,7 +44,7 @@ pub(crate) struct Context {
 }
 
 /// One entry of a context.
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Debug, Serialize)]
 pub(crate) struct Item {
     /// Its place, from 1.
     pub(crate) sequence: i64,

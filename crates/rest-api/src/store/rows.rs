@@ -4,8 +4,8 @@ use super::{KeyOwner, Leased, Reaped, Result, SealedCredentials, StoreError};
 use crate::clock::now;
 use chrono::DateTime;
 use domain::{
-    ApiKeyId, ContextId, ExecutionId, JsonObject, Principal, ScheduleId, Scope, Scopes, TenantId, Time, ToolId,
-    ToolRules,
+    ApiKeyId, ContextId, ExecutionId, JsonObject, Principal, ScheduleId, Scope, Scopes, TenantId, Time,
+    ToolId, ToolRules,
     api_key::ApiKey,
     context::{Context, ContextItem, ContextStatus},
     execution::{Attempt, Execution, ExecutionError, ExecutionStatus},

@@ -126,7 +126,10 @@ impl Api {
                 "the key that asked for it is not accepted any more",
             );
         }
-        let Some(tool) = leased.tool.or_else(|| self.leased_built_in(&execution, &leased.tenant, &leased.key_scopes)) else {
+        let Some(tool) = leased
+            .tool
+            .or_else(|| self.leased_built_in(&execution, &leased.tenant, &leased.key_scopes))
+        else {
             return failed("tool_removed", "the tool is not registered any more");
         };
         if execution.deadline.is_some_and(|deadline| deadline < now) {

@@ -8,12 +8,7 @@ use crate::{
     error::{Error, Result},
     store::StoreError,
 };
-use domain::{
-    ApiKeyId, Principal, Scope,
-    execution::Execution,
-    principal::MissingScope,
-    tool::built_in,
-};
+use domain::{ApiKeyId, Principal, Scope, execution::Execution, principal::MissingScope, tool::built_in};
 use std::collections::HashMap;
 
 /// Whether it runs one of the product's own tools.
@@ -43,7 +38,11 @@ impl Api {
     }
 
     /// Leaves out of many what the caller does not see.
-    pub(super) async fn retain_own(&self, caller: &Principal, executions: Vec<Execution>) -> Result<Vec<Execution>> {
+    pub(super) async fn retain_own(
+        &self,
+        caller: &Principal,
+        executions: Vec<Execution>,
+    ) -> Result<Vec<Execution>> {
         let mut asked = HashMap::new();
         let mut own = Vec::with_capacity(executions.len());
         for execution in executions {
@@ -89,7 +88,11 @@ impl Api {
         let may = |scope| caller.scopes.contains(scope);
         let seen = may(Scope::ObserveRead)
             && (may(Scope::PlatformObserve) || !self.was_platforms(execution, asked).await?);
-        if seen { Ok(()) } else { Err(Error::NotFound("execution")) }
+        if seen {
+            Ok(())
+        } else {
+            Err(Error::NotFound("execution"))
+        }
     }
 
     /// Whether the key that asked for it may see the telemetry of all tenants.
