@@ -76,8 +76,9 @@ enum Keys {
         /// A person's name for it.
         #[arg(long, default_value = "made by command")]
         name: String,
-        /// Separated by commas, or 'all'.
-        #[arg(long, value_parser = scopes)]
+        /// Separated by commas, or 'all'. Unless given, every scope that concerns its tenant only: all but
+        /// platform:observe, with which the telemetry of all tenants can be seen.
+        #[arg(long, value_parser = scopes, default_value_t = Scopes::of_a_tenant())]
         scopes: Scopes,
         /// The tools that it may see and call, e.g. 'github_*'; may be given several times. All, unless given.
         #[arg(long, value_name = "PATTERN", num_args = 1..)]

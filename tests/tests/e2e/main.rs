@@ -26,6 +26,7 @@ mod log_level;
 mod mcp_resources;
 mod metrics;
 mod mutual_tls;
+mod observe;
 mod profiles;
 mod protocol;
 mod rejections;

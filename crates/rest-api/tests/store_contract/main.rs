@@ -91,6 +91,7 @@ contract! {
     executions::another_tenants_executions_do_not_exist,
     queue::a_lease_brings_all_that_running_needs,
     queue::a_suspended_tenants_keys_are_not_active,
+    queue::the_products_own_tools_are_queued_without_a_registration,
     queue::the_best_of_a_tenant_comes_first,
     queue::tenants_take_turns,
     queue::a_tenant_runs_no_more_than_its_share,

@@ -1,7 +1,12 @@
 use crate::harness::{Fixture, after, assert_error, error, failed, now, queued, spec, succeeded, waited_for};
-use domain::{ExecutionId, execution::ExecutionStatus, tenant::TenantStatus, tool::Tool};
+use domain::{
+    ExecutionId, TenantId, ToolId,
+    execution::ExecutionStatus,
+    tenant::TenantStatus,
+    tool::{Tool, built_in},
+};
 use rest_api::store::{
-    CredentialsChange, End, FIRST_TOKEN, HeldLease, LeaseAsk, NewExecution, Renewed, SealedCredentials,
+    CredentialsChange, End, FIRST_TOKEN, HeldLease, LeaseAsk, Made, NewExecution, Renewed, SealedCredentials,
     Start, StoreError,
 };
 use std::{collections::BTreeMap, time::Duration};
@@ -77,6 +82,67 @@ pub(crate) async fn a_lease_brings_all_that_running_needs(f: Fixture) {
         .unwrap();
     f.store.delete_tool(f.id(), "t").await.unwrap();
     assert_eq!(f.lease_one().await.tool, None);
+}
+
+/// A tool that is in no table.
+fn unregistered(name: &str) -> Tool {
+    Tool {
+        id: ToolId::new(),
+        tenant_id: TenantId::new(),
+        spec: spec(name),
+        has_credentials: false,
+        version: 1,
+        created_at: now(),
+        updated_at: now(),
+    }
+}
+
+pub(crate) async fn the_products_own_tools_are_queued_without_a_registration(f: Fixture) {
+    let (key, _) = f.key(f.id(), now()).await;
+    let own = |name: &str| NewExecution {
+        id: ExecutionId::new(),
+        tool_id: built_in::id("query_logs"),
+        tool: name.into(),
+        key_id: key.id,
+        idempotency: Some(("once".into(), [7; 32])),
+        ..queued(&unregistered(name))
+    };
+    // Neither another tool's name nor a name alone stands for one of them.
+    let named = f.store.create_execution(f.id(), &own("weather")).await;
+    assert_error!(named, StoreError::NotFound);
+    let stranger = NewExecution {
+        tool_id: ToolId::new(),
+        ..own("query_logs")
+    };
+    let stranger = f.store.create_execution(f.id(), &stranger).await;
+    assert_error!(stranger, StoreError::NotFound);
+
+    let new = own("query_logs");
+    let made = f.execution(&new).await;
+    assert_eq!(made.tool_id, Some(new.tool_id));
+    assert_eq!(f.get(new.id).await, made);
+    let again = NewExecution {
+        id: ExecutionId::new(),
+        ..new.clone()
+    };
+    let again = f.store.create_execution(f.id(), &again).await.unwrap();
+    assert_eq!(again, Made::Before(made));
+
+    let leased = f.lease_one().await;
+    assert_eq!(leased.execution.tool_id, Some(new.tool_id));
+    assert_eq!(
+        (&leased.tool, leased.idempotent, leased.key_active),
+        (&None, true, true)
+    );
+    assert_eq!(
+        (leased.key_name.as_str(), &leased.key_scopes),
+        ("a key", &key.scopes)
+    );
+    let held = f.store.leased_execution(new.id, leased.token).await.unwrap();
+    assert_eq!(
+        (held.key_name, held.key_scopes),
+        (leased.key_name, leased.key_scopes)
+    );
 }
 
 pub(crate) async fn a_suspended_tenants_keys_are_not_active(f: Fixture) {

@@ -44,7 +44,7 @@ fn run(url: &str, read_only: bool) -> LeasedRun {
                 ..Tool::default()
             }),
             arguments_json: "{}".into(),
-            credentials_json: None,
+            ..RunToolRequest::default()
         }),
         token: 7,
         attempt: 2,

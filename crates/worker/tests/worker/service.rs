@@ -99,6 +99,7 @@ fn request(url: String) -> Request<RunToolRequest> {
         }),
         arguments_json: "{}".into(),
         credentials_json: Some(r#"{"type":"bearer","token":"secret"}"#.into()),
+        ..RunToolRequest::default()
     };
     chassis::grpc::with_bearer(Request::new(request), TOKEN).unwrap()
 }

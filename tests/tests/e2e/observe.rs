@@ -1,0 +1,385 @@
+//! The product's own tools over telemetry: for whom they are there, and how calls of them travel. What each of them answers
+//! is tested beside it in the worker.
+
+use crate::{Outcome, text};
+use axum::{
+    Form, Json as Body, Router,
+    extract::{Query, State},
+    routing::get,
+};
+use e2e::{
+    Backend, Era, Json, Stack, mcp,
+    raw::{Raw, response},
+    rest::Rest,
+    stack::{MCP_SERVER, WORKER},
+    wait_for,
+};
+use serde_json::json;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+use tokio::{net::TcpListener, task::JoinHandle};
+
+/// The most that listing all of the product's own tools may cost, bytes of JSON: about 6,000 tokens.
+const MAX_LISTING: usize = 24_000;
+const UP: &str = r#"{"query": "up"}"#;
+
+type Asked = Arc<Mutex<Vec<String>>>;
+type Parameters = BTreeMap<String, String>;
+
+/// Answers every query with one sample, and keeps the queries. Stops when dropped.
+struct Prometheus {
+    asked: Asked,
+    url: String,
+    server: JoinHandle<()>,
+}
+
+impl Prometheus {
+    async fn start() -> anyhow::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let url = format!("http://{}", listener.local_addr()?);
+        let asked = Asked::default();
+        let by_url =
+            async |State(asked): State<Asked>, Query(query): Query<Parameters>| answer(&asked, &query);
+        let by_form = async |State(asked): State<Asked>, Form(form): Form<Parameters>| answer(&asked, &form);
+        let routes = Router::new()
+            .route("/api/v1/query", get(by_url).post(by_form))
+            .with_state(asked.clone());
+        let server = tokio::spawn(async move {
+            if let Err(error) = axum::serve(listener, routes).await {
+                eprintln!("the source ended: {error}");
+            }
+        });
+        Ok(Self { asked, url, server })
+    }
+
+    /// The last query.
+    fn last(&self) -> String {
+        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.last().cloned().unwrap_or_default()
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+fn answer(asked: &Asked, parameters: &Parameters) -> Body<Json> {
+    let query = parameters.get("query").cloned().unwrap_or_default();
+    asked.lock().unwrap_or_else(PoisonError::into_inner).push(query);
+    let sample = json!({"metric": {"__name__": "up", "job": "api"}, "value": [1_700_000_000, "1"]});
+    Body(json!({"status": "success", "data": {"resultType": "vector", "result": [sample]}}))
+}
+
+/// All services, with a source of metrics that `acme` was granted a part of.
+async fn observed(backend: Backend) -> anyhow::Result<(Stack, Prometheus)> {
+    let prometheus = Prometheus::start().await?;
+    let grants = json!({"acme": {"matchers": {"tenant_id": "acme"}}});
+    let sources = json!({"metrics": {"kind": "prometheus", "url": prometheus.url, "grants": grants}});
+    let stack = Stack::builder(backend)
+        .set(WORKER, "SOURCES", &sources.to_string())
+        .start()
+        .await?;
+    Ok((stack, prometheus))
+}
+
+fn up() -> Json {
+    serde_json::from_str(UP).unwrap_or_default()
+}
+
+async fn names(client: &mcp::Client) -> anyhow::Result<Vec<String>> {
+    let tools = client.list_all_tools().await?;
+    Ok(tools.into_iter().map(|tool| tool.name.into_owned()).collect())
+}
+
+/// The stable code of a call that a tool's result says failed.
+async fn refused(client: &mcp::Client, arguments: &Json) -> anyhow::Result<String> {
+    let result = client.call("query_metrics", arguments).await?;
+    anyhow::ensure!(result.is_error == Some(true), "{result:?}");
+    let error = result.structured_content.unwrap_or_default();
+    Ok(text(&error["error"], "code").to_owned())
+}
+
+async fn execute(rest: &Rest, arguments: &Json) -> anyhow::Result<e2e::rest::Answer> {
+    let body = json!({"arguments": arguments});
+    rest.post("/api/v1/tools/query_metrics/execute", &body).await
+}
+
+#[tokio::test]
+async fn they_are_there_for_whom_a_source_is_granted_and_who_has_the_scope() -> Outcome {
+    for backend in Backend::available() {
+        let (stack, prometheus) = observed(backend).await?;
+        let observer = stack.tenant("acme", "observe:read").await?;
+        let blind = stack
+            .key("acme", "contexts:read,tools:read,tools:execute")
+            .await?;
+        let stranger = stack.tenant("globex", "observe:read,tools:execute").await?;
+        let platform = stack.key("globex", "observe:read,platform:observe").await?;
+        for era in Era::ALL {
+            let client = stack.mcp(&observer, era).await?;
+            let tool = client.wait_for_tool("query_metrics").await?;
+            let hints = tool.annotations.unwrap_or_default();
+            assert_eq!(
+                (hints.read_only_hint, hints.open_world_hint),
+                (Some(true), Some(false))
+            );
+            // No source of logs is set, and no other scope is held.
+            let listed = names(&client).await?;
+            assert!(!listed.contains(&"query_logs".to_owned()), "{listed:?}");
+            assert!(
+                !listed.iter().any(|name| name.starts_with("context_")),
+                "{listed:?}"
+            );
+
+            let answer = client.structured("query_metrics", &up()).await?;
+            assert_eq!(answer["source"], "metrics", "{era:?}: {answer}");
+            assert!(
+                prometheus.last().contains(r#"tenant_id="acme""#),
+                "{}",
+                prometheus.last()
+            );
+            assert_eq!(refused(&client, &json!({"query": 1})).await?, "invalid_arguments");
+            client.close().await;
+
+            let client = stack.mcp(&blind, era).await?;
+            assert!(!names(&client).await?.contains(&"query_metrics".to_owned()));
+            assert_eq!(refused(&client, &up()).await?, "missing_scope");
+            client.close().await;
+
+            let client = stack.mcp(&stranger, era).await?;
+            assert_eq!(names(&client).await?, Vec::<String>::new(), "{era:?}");
+            assert_eq!(refused(&client, &up()).await?, "unknown_tool", "{era:?}");
+            client.close().await;
+
+            let client = stack.mcp(&platform, era).await?;
+            assert!(names(&client).await?.contains(&"query_metrics".to_owned()));
+            client.structured("query_metrics", &up()).await?;
+            assert!(!prometheus.last().contains("tenant_id"), "{}", prometheus.last());
+            client.close().await;
+        }
+
+        let own = async |key: &str| -> anyhow::Result<Vec<String>> {
+            let listed = stack.rest(key).get("/api/v1/built-in-tools").await?.expect(200)?;
+            let items = listed["items"].as_array().cloned().unwrap_or_default();
+            assert!(items.iter().all(|tool| tool["toolset"] == "metrics"), "{listed}");
+            Ok(items.iter().map(|tool| text(tool, "name").to_owned()).collect())
+        };
+        assert!(own(&observer).await?.contains(&"query_metrics".to_owned()));
+        assert_eq!(own(&platform).await?, own(&observer).await?);
+        assert!(own(&blind).await?.is_empty() && own(&stranger).await?.is_empty());
+        let registered = stack.rest(&blind).get("/api/v1/tools").await?.expect(200)?;
+        assert_eq!(registered["items"], json!([]));
+        execute(&stack.rest(&blind), &up())
+            .await?
+            .problem(403, "missing_scope")?;
+        execute(&stack.rest(&stranger), &up())
+            .await?
+            .problem(404, "not_found")?;
+        let taken = json!({"name": "query_metrics", "description": "d", "url": "https://example.com/"});
+        let manager = stack.key("acme", "tools:manage").await?;
+        let taken = stack.rest(&manager).post("/api/v1/tools", &taken).await?;
+        taken.problem(400, "invalid_argument")?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_client_and_a_key_choose_sets_of_them() -> Outcome {
+    let (stack, _prometheus) = observed(Backend::Sqlite).await?;
+    let key = stack
+        .tenant("acme", "contexts:read,observe:read,keys:manage")
+        .await?;
+    for era in Era::ALL {
+        let connect = async |toolsets: &str| {
+            let url = format!("{}?toolsets={toolsets}", stack.mcp_url());
+            mcp::connect(&url, &key, era).await
+        };
+        let metrics = connect("metrics,logs").await?;
+        metrics.wait_for_tool("query_metrics").await?;
+        let listed = names(&metrics).await?;
+        assert!(
+            !listed.iter().any(|name| name.starts_with("context_")),
+            "{listed:?}"
+        );
+        let unseen = metrics.call("context_list", &json!({})).await?;
+        assert_eq!(unseen.is_error, Some(true));
+        metrics.close().await;
+
+        let contexts = connect("contexts").await?;
+        let listed = names(&contexts).await?;
+        assert!(listed.iter().all(|name| name.starts_with("context_")) && !listed.is_empty());
+        assert_eq!(refused(&contexts, &up()).await?, "unknown_tool");
+        contexts.structured("context_list", &json!({})).await?;
+        contexts.close().await;
+    }
+    let unknown = Raw::new(&format!("{}?toolsets=everything", stack.mcp_url()), Some(&key));
+    let answer = unknown.call("tools/list", json!({})).await?;
+    answer.problem(400, "unknown_toolset")?;
+    assert!(answer.text.contains("metrics, logs"), "{}", answer.text);
+
+    let ask = json!({"name": "logs only", "scopes": ["observe:read"], "tools": [{"tools": "@logs"}]});
+    let made = stack.rest(&key).post("/api/v1/keys", &ask).await?.expect(201)?;
+    let limited = text(&made, "secret");
+    let client = stack.mcp(limited, Era::Modern).await?;
+    assert_eq!(names(&client).await?, Vec::<String>::new());
+    assert_eq!(refused(&client, &up()).await?, "unknown_tool");
+    execute(&stack.rest(limited), &up())
+        .await?
+        .problem(404, "not_found")?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_one_of_them_answered_is_seen_by_whom_it_may_be() -> Outcome {
+    for backend in Backend::available() {
+        let (stack, prometheus) = observed(backend).await?;
+        let observer = stack.rest(&stack.tenant("acme", "observe:read").await?);
+        let colleague = stack.rest(&stack.key("acme", "observe:read").await?);
+        let runner = stack.rest(&stack.key("acme", "tools:read,tools:execute").await?);
+        let platform = stack.rest(&stack.key("acme", "observe:read,platform:observe").await?);
+        let client = stack
+            .mcp(&stack.key("acme", "observe:read").await?, Era::Modern)
+            .await?;
+        client.wait_for_tool("query_metrics").await?;
+
+        let path = |run: &Json| format!("/api/v1/executions/{}", text(run, "id"));
+        let done = execute(&observer, &up()).await?.expect(200)?;
+        assert_eq!(
+            (text(&done, "status"), text(&done, "tool")),
+            ("succeeded", "query_metrics")
+        );
+        assert_eq!(done["result"]["source"], "metrics", "{done}");
+        for (who, sees) in [
+            (&observer, true),
+            (&colleague, true),
+            (&platform, true),
+            (&runner, false),
+        ] {
+            let status = if sees { 200 } else { 404 };
+            let answer = who.get(&path(&done)).await?;
+            assert_eq!(answer.status.as_u16(), status, "{}", answer.text);
+            let listed = who.get("/api/v1/executions").await?.expect(200)?;
+            let count = listed["items"].as_array().map_or(0, Vec::len);
+            assert_eq!(count, usize::from(sees), "{listed}");
+        }
+
+        // Through the queue, too, it is asked with what the key may: here everything, which others must not read.
+        let later = [("prefer", "respond-async")];
+        let ask = json!({"arguments": {"query": "up"}});
+        let execute_path = "/api/v1/tools/query_metrics/execute";
+        let queued = platform
+            .send(http::Method::POST, execute_path, &later, Some(&ask))
+            .await?;
+        let queued = queued.expect(202)?;
+        let ended = ended(&platform, &path(&queued)).await?;
+        assert_eq!(text(&ended, "status"), "succeeded", "{ended}");
+        assert!(!prometheus.last().contains("tenant_id"), "{}", prometheus.last());
+        observer.get(&path(&queued)).await?.problem(404, "not_found")?;
+        let listed = observer.get("/api/v1/executions").await?.expect(200)?;
+        assert_eq!(listed["items"].as_array().map(Vec::len), Some(1), "{listed}");
+
+        let queued = observer
+            .send(http::Method::POST, execute_path, &later, Some(&ask))
+            .await?;
+        let queued = queued.expect(202)?;
+        let ended = self::ended(&observer, &path(&queued)).await?;
+        assert_eq!(text(&ended, "status"), "succeeded", "{ended}");
+        assert!(
+            prometheus.last().contains(r#"tenant_id="acme""#),
+            "{}",
+            prometheus.last()
+        );
+
+        let scheduler = stack.rest(&stack.key("acme", "observe:read,schedules:manage").await?);
+        let mut schedule = json!({
+            "name": "hourly", "tool": "query_metrics", "arguments": {"query": "up"},
+            "cron": "0 * * * *", "timezone": "UTC",
+        });
+        scheduler
+            .post("/api/v1/schedules", &schedule)
+            .await?
+            .expect(201)?;
+        schedule["arguments"] = json!({"query": 1});
+        let bad = scheduler.post("/api/v1/schedules", &schedule).await?;
+        bad.problem(400, "invalid_arguments")?;
+    }
+    Ok(())
+}
+
+async fn ended(rest: &Rest, path: &str) -> anyhow::Result<Json> {
+    wait_for("the run to be over", async || {
+        let run = rest.get(path).await.ok()?.expect(200).ok()?;
+        let open = ["queued", "running"].contains(&text(&run, "status"));
+        (!open).then_some(run)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn while_the_worker_is_away_they_are_listed_and_wait() -> Outcome {
+    let (mut stack, _prometheus) = observed(Backend::Sqlite).await?;
+    let key = stack.tenant("acme", "observe:read").await?;
+    let (rest, client) = (stack.rest(&key), stack.mcp(&key, Era::Modern).await?);
+    client.wait_for_tool("query_metrics").await?;
+    stack.process_mut(WORKER).kill();
+    assert_eq!(refused(&client, &up()).await?, "unavailable");
+    assert!(names(&client).await?.contains(&"query_metrics".to_owned()));
+    let later = [("prefer", "respond-async")];
+    let ask = json!({"arguments": {"query": "up"}});
+    let path = "/api/v1/tools/query_metrics/execute";
+    let queued = rest
+        .send(http::Method::POST, path, &later, Some(&ask))
+        .await?
+        .expect(202)?;
+    stack.process_mut(WORKER).start().await?;
+    let path = format!("/api/v1/executions/{}", text(&queued, "id"));
+    let ended = ended(&rest, &path).await?;
+    assert_eq!(text(&ended, "status"), "succeeded", "{ended}");
+
+    // Another worker without the source: the tool is gone for clients that were told of it.
+    stack.process_mut(WORKER).kill();
+    stack.process_mut(WORKER).set("DEVOPS_MCP__SOURCES", "{}");
+    stack.process_mut(WORKER).start().await?;
+    wait_for("the tool to be gone", async || {
+        names(&client).await.ok()?.is_empty().then_some(())
+    })
+    .await?;
+    execute(&rest, &up()).await?.problem(404, "not_found")?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn listing_all_of_them_costs_little() -> Outcome {
+    let source = |kind: &str, url: &str| json!({"kind": kind, "url": url});
+    let sources = json!({
+        "metrics": source("prometheus", "http://127.0.0.1:9"),
+        "logs": source("loki", "http://127.0.0.1:9"),
+        "traces": source("jaeger", "http://127.0.0.1:9"),
+        "alerts": source("alertmanager", "http://127.0.0.1:9"),
+        "database": source("postgresql", "postgres://nobody@127.0.0.1:9/none"),
+        "cache": source("redis", "redis://127.0.0.1:9"),
+    });
+    let stack = Stack::builder(Backend::Sqlite)
+        .set(WORKER, "SOURCES", &sources.to_string())
+        .start()
+        .await?;
+    let key = stack.tenant("acme", "all").await?;
+    let listed = wait_for("the tools to be listed", async || {
+        let answer = stack.raw(&key).call("tools/list", json!({})).await.ok()?;
+        let tools = response(&answer).ok()?["result"]["tools"].clone();
+        let all = tools.as_array()?.len() > 7;
+        all.then_some(tools)
+    })
+    .await?;
+    for tool in listed.as_array().into_iter().flatten() {
+        println!("{:>6}  {}", tool.to_string().len(), text(tool, "name"));
+    }
+    let (count, bytes) = (listed.as_array().map_or(0, Vec::len), listed.to_string().len());
+    println!("{bytes} bytes of JSON list {count} tools");
+    assert!(bytes <= MAX_LISTING, "{bytes} bytes");
+    assert!(stack.has(MCP_SERVER));
+    Ok(())
+}
