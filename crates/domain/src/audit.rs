@@ -302,7 +302,7 @@ fn looks_secret(text: &str) -> bool {
 }
 
 /// A key that is known, and not accepted.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Owner {
     /// Whose key it is.
     pub tenant_id: TenantId,
@@ -460,7 +460,7 @@ mod tests {
         for n in 0..1000 {
             rejections.count(rejected(Some(format!("dmcp_{n}")), None), now);
         }
-        rejections.count(rejected(None, Some(owner.clone())), now);
+        rejections.count(rejected(None, Some(owner)), now);
         let records = rejections.take();
         assert!(records.len() <= STRANGERS_MAX + 2, "{}", records.len());
         assert_eq!(records.iter().map(|record| record.count).sum::<i64>(), 1001);

@@ -4,13 +4,14 @@
 //! here as soon as everywhere. Requests with the same key that come at once ask once.
 
 use crate::{
+    audit::Trail,
     caller::{Caller, bearer},
     error::Error,
     refusal::refuse,
 };
 use axum::{
     body::Body,
-    extract::{Request, State},
+    extract::{ConnectInfo, Request, State},
     middleware::Next,
     response::Response,
 };
@@ -23,6 +24,7 @@ use coordination::{Decision, Quota, RateLimiter};
 use domain::{
     Principal, Scope,
     api_key::{Secret, SecretHash},
+    audit::{Owner, Rejected},
 };
 use futures_util::StreamExt as _;
 use http::{
@@ -32,6 +34,7 @@ use http::{
 use moka::future::Cache;
 use proto::v1::{WhoAmIRequest, identity_client::IdentityClient};
 use std::{
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -54,6 +57,7 @@ pub(crate) struct Door {
     verdicts: Cache<SecretHash, Verdict>,
     limiter: Arc<dyn RateLimiter>,
     quota: Option<Quota>,
+    trail: Trail,
 }
 
 /// What rest-api said about a key, and until when that holds.
@@ -70,7 +74,7 @@ enum Refusal {
     Malformed,
     /// Unknown, revoked, expired, or of a suspended tenant: the caller is not told which, the metric is where
     /// rest-api says.
-    Invalid(&'static str),
+    Invalid(&'static str, Option<Owner>),
     Unavailable,
 }
 
@@ -80,7 +84,7 @@ impl Refusal {
         match self {
             Self::Missing => "missing",
             Self::Malformed => "malformed",
-            Self::Invalid(why) => why,
+            Self::Invalid(why, _) => why,
             Self::Unavailable => "unavailable",
         }
     }
@@ -97,7 +101,7 @@ impl Refusal {
                 "the API key is not well-formed",
                 r#"Bearer realm="devops-mcp", error="invalid_token", error_description="not a well-formed key""#,
             ),
-            Self::Invalid(_) => (
+            Self::Invalid(..) => (
                 "invalid_key",
                 "the API key is not valid",
                 r#"Bearer realm="devops-mcp", error="invalid_token", error_description="not a valid key""#,
@@ -114,7 +118,12 @@ impl Refusal {
 
 impl Door {
     /// A door whose keys are rest-api's, each with `quota` requests.
-    pub(crate) fn new(channel: &GrpcChannel, limiter: Arc<dyn RateLimiter>, quota: Option<Quota>) -> Self {
+    pub(crate) fn new(
+        channel: &GrpcChannel,
+        limiter: Arc<dyn RateLimiter>,
+        quota: Option<Quota>,
+        trail: Trail,
+    ) -> Self {
         let verdicts = Cache::builder()
             .max_capacity(MAX_KEYS)
             .time_to_live(2 * MAX_AGE)
@@ -124,6 +133,7 @@ impl Door {
             verdicts,
             limiter,
             quota,
+            trail,
         }
     }
 
@@ -188,10 +198,31 @@ impl Door {
     pub(crate) async fn until_refused(&self, caller: &Caller) {
         loop {
             tokio::time::sleep(CHECK_EVERY).await;
-            if let Err(Refusal::Invalid(_)) = self.caller(caller.secret()).await {
+            if let Err(Refusal::Invalid(..)) = self.caller(caller.secret()).await {
                 return;
             }
         }
+    }
+
+    /// Tells the audit log, unless nobody could say whether the key is good.
+    fn reject(&self, refusal: Refusal, request: &Request) {
+        let owner = match refusal {
+            Refusal::Unavailable => return,
+            Refusal::Invalid(_, owner) => owner,
+            Refusal::Missing | Refusal::Malformed => None,
+        };
+        let secret = presented(request.headers())
+            .text
+            .and_then(|text| Secret::parse(text).ok());
+        let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+        let scope = request.extensions().get::<RequestScope>();
+        self.trail.reject(Rejected {
+            reason: refusal.result(),
+            owner,
+            shown: secret.map(|secret| secret.shown().to_owned()),
+            address: peer.map(|ConnectInfo(peer)| peer.ip().to_canonical()),
+            trace_id: scope.map(RequestScope::trace_id).unwrap_or_default(),
+        });
     }
 
     async fn within_quota(&self, caller: &Caller) -> Result<(), Duration> {
@@ -215,11 +246,21 @@ fn refusal(status: &Status) -> Refusal {
         .and_then(|result| result.to_str().ok())
     {
         Some("malformed") => Refusal::Malformed,
-        Some("revoked") => Refusal::Invalid("revoked"),
-        Some("expired") => Refusal::Invalid("expired"),
-        Some("suspended") => Refusal::Invalid("suspended"),
-        _ => Refusal::Invalid("invalid"),
+        Some("revoked") => Refusal::Invalid("revoked", owner(status)),
+        Some("expired") => Refusal::Invalid("expired", owner(status)),
+        Some("suspended") => Refusal::Invalid("suspended", owner(status)),
+        _ => Refusal::Invalid("invalid", None),
     }
+}
+
+/// Whose the refused key is, where rest-api says so.
+fn owner(status: &Status) -> Option<Owner> {
+    let text = status.metadata().get(proto::REFUSED_KEY)?.to_str().ok()?;
+    let (tenant_id, key_id) = text.split_once('/')?;
+    Some(Owner {
+        tenant_id: tenant_id.parse().ok()?,
+        key_id: key_id.parse().ok()?,
+    })
 }
 
 /// The middleware: authenticates, counts and limits requests to `/mcp`, and puts the [`Caller`] on them.
@@ -240,7 +281,10 @@ pub(crate) async fn authenticate(State(door): State<Door>, mut request: Request,
     AUTH_ATTEMPTS.inc([shown.method, result]);
     let caller = match caller {
         Ok(caller) => caller,
-        Err(refusal) => return refuse(refusal.into_problem()),
+        Err(refusal) => {
+            door.reject(refusal, &request);
+            return refuse(refusal.into_problem());
+        }
     };
     introduce(&request, &caller);
     if let Err(retry_after) = door.within_quota(&caller).await {
@@ -292,7 +336,7 @@ mod tests {
     fn what_rest_api_refuses_is_told_apart_from_its_absence() {
         assert_eq!(
             refusal(&Status::unauthenticated("no")),
-            Refusal::Invalid("invalid")
+            Refusal::Invalid("invalid", None)
         );
         assert_eq!(
             refusal(&Status::unavailable("tcp connect error")),

@@ -2,6 +2,7 @@
 
 use chassis::settings::{Common, Invalid};
 use coordination::RateLimit;
+use domain::audit::Arguments;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -31,6 +32,21 @@ pub struct Settings {
     pub results: Results,
     /// Calls that become MCP tasks.
     pub tasks: Tasks,
+    /// What the audit log is told.
+    pub audit: Audit,
+}
+
+/// What the audit log is told of calls over MCP.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Audit {
+    /// Calls' arguments: `none` keeps their hash alone, `redacted` them as well, with what looks secret taken out.
+    pub arguments: Arguments,
+    /// How many records wait while rest-api is away; what is more is lost, and counted.
+    pub buffer: usize,
+    /// For how long rejected authentications are counted together.
+    #[serde(with = "chassis::settings::duration")]
+    pub rejected_every: Duration,
 }
 
 /// Where rest-api's gRPC is.
@@ -107,6 +123,7 @@ impl Default for Settings {
             subscriptions: Subscriptions::default(),
             results: Results::default(),
             tasks: Tasks::default(),
+            audit: Audit::default(),
         }
     }
 }
@@ -146,6 +163,16 @@ impl Default for Subscriptions {
         Self {
             max_per_session: 50,
             max_per_tenant: 1000,
+        }
+    }
+}
+
+impl Default for Audit {
+    fn default() -> Self {
+        Self {
+            arguments: Arguments::None,
+            buffer: 10_000,
+            rejected_every: Duration::from_secs(60),
         }
     }
 }
@@ -225,6 +252,12 @@ impl chassis::Settings for Settings {
         }
         if self.sessions.idle.is_zero() || self.sessions.resumable.is_zero() {
             return Err(Invalid::new("sessions", "durations above zero"));
+        }
+        if !(1..=1_000_000).contains(&self.audit.buffer) {
+            return Err(Invalid::new("audit.buffer", "1 to 1000000"));
+        }
+        if !(Duration::from_secs(1)..=Duration::from_secs(3600)).contains(&self.audit.rejected_every) {
+            return Err(Invalid::new("audit.rejected_every", "1s to 1h"));
         }
         // No tool takes longer than five minutes.
         if self.tasks.after > Duration::from_secs(300) {

@@ -10,7 +10,7 @@ use rmcp::model::{CallToolResult, ContentBlock, MetaObject};
 use serde_json::{Value, json};
 
 /// Under which key of a result's `_meta` the execution stands.
-const EXECUTION: &str = "devops-mcp/execution";
+pub(crate) const EXECUTION: &str = "devops-mcp/execution";
 /// How much of a result that is too large is shown.
 const PREVIEW: usize = 8 * 1024;
 
