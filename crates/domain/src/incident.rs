@@ -105,7 +105,7 @@ impl Alert {
         let word = |label: &str| labels.get(label).cloned().unwrap_or_default();
         let name = Some(word("alertname")).filter(|name| !name.is_empty());
         Self {
-            fingerprint: clean(&said.fingerprint, 64),
+            fingerprint: fingerprint(said),
             name: name.unwrap_or_else(|| "unnamed".to_owned()),
             severity: clean(&word("severity").to_lowercase(), 32),
             annotations: cut(&said.annotations, MAX_ANNOTATIONS, MAX_ANNOTATION),
@@ -236,6 +236,21 @@ pub fn by_weight(alerts: &[Alert]) -> Vec<&Alert> {
     let mut sorted: Vec<&Alert> = alerts.iter().collect();
     sorted.sort_by(|a, b| b.weight().cmp(&a.weight()));
     sorted
+}
+
+/// The one that was said, else one of the labels, for those who send none.
+fn fingerprint(said: &Said) -> String {
+    let said_one = clean(&said.fingerprint, 64);
+    if !said_one.is_empty() {
+        return said_one;
+    }
+    let labels = serde_json::to_string(&said.labels).unwrap_or_default();
+    let hash = ring::digest::digest(&ring::digest::SHA256, labels.as_bytes());
+    hash.as_ref()
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 fn names(sorted: &[&Alert]) -> Vec<String> {

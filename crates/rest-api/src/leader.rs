@@ -32,6 +32,7 @@ struct Shared {
     exports: bool,
     contexts: Vec<(String, i64)>,
     keys: Vec<(String, i64)>,
+    incidents: Vec<(String, i64)>,
     queue: QueueState,
 }
 
@@ -41,6 +42,7 @@ impl Shared {
         exports: false,
         contexts: Vec::new(),
         keys: Vec::new(),
+        incidents: Vec::new(),
         queue: QueueState {
             by_status: Vec::new(),
             oldest_queued: None,
@@ -106,6 +108,7 @@ pub(crate) fn export_shared_gauges(store: SharedStore, replica: String, host: &H
     let shared = Arc::new(ArcSwap::from_pointee(Shared::NOTHING));
     let (contexts, keys, leader) = (Arc::clone(&shared), Arc::clone(&shared), Arc::clone(&shared));
     let (executions, age) = (Arc::clone(&shared), Arc::clone(&shared));
+    let incidents = Arc::clone(&shared);
     let leadership = Leadership(Arc::clone(&shared));
     host.telemetry
         .on_scrape_gauge(&metrics::CONTEXTS_ACTIVE, move || {
@@ -114,6 +117,10 @@ pub(crate) fn export_shared_gauges(store: SharedStore, replica: String, host: &H
     host.telemetry
         .on_scrape_gauge(&metrics::API_KEYS_ACTIVE, move || {
             keys.load().family(&keys.load().keys)
+        });
+    host.telemetry
+        .on_scrape_gauge(&metrics::INCIDENTS_OPEN, move || {
+            incidents.load().family(&incidents.load().incidents)
         });
     host.telemetry
         .on_scrape_gauge(&metrics::EXECUTIONS, move || executions.load().executions());
@@ -151,12 +158,14 @@ async fn count(store: &SharedStore, replica: &str) -> crate::store::Result<Share
     let exports = store.hold_lease(EXPORTS, replica, TTL + SHOWN).await?;
     let contexts = store.count_active_contexts(now()).await?;
     let keys = store.count_active_keys(now()).await?;
+    let incidents = store.count_open_incidents().await?;
     let queue = store.queue_state(now()).await?;
     Ok(Shared {
         until: Some(asked + TTL),
         exports,
         contexts,
         keys,
+        incidents,
         queue,
     })
 }

@@ -80,6 +80,7 @@ impl chassis::Service for RestApi {
         database::observe(&store, &leadership, host);
         let api = assemble(&settings, Arc::clone(&store), &coordination, replica, host)?;
         queue::sweep(api.clone(), leadership);
+        api::look_into_incidents(api.clone());
         let trail = Trail::start(&settings.audit, Arc::clone(&store), &host.tasks);
         let guard = Guard {
             api: api.clone(),
@@ -121,6 +122,7 @@ fn assemble(
         schemas: schema::Schemas::default(),
         imports: api::Imports::default(),
         selections: selection::Selections::default(),
+        looks: tokio::sync::Notify::new(),
         hub: queue::Hub::follow(&store, &host.tasks),
         backlog: queue::Backlog::new(Arc::clone(&store), settings.queue.queued_per_tenant),
         queue: settings.queue.clone(),

@@ -50,6 +50,15 @@ telemetry::metrics! {
     pub static SCHEDULES_DISABLED: Counter["reason"] = "mcp_schedules_disabled_total",
         known: &[&["timetable_invalid", "key_revoked", "tool_removed", "arguments_invalid", "not_allowed",
             "idempotency_key_taken"]];
+    /// Incidents that are open, by tenant. Exported by one replica.
+    pub static INCIDENTS_OPEN: Gauge["tenant_id"] = "mcp_incidents_open";
+    /// Notifications of alerts, by what they came to: an incident opened, changed or resolved; all of it was known
+    /// (repeated); none is open and it opens none (ignored); refused: malformed, too large, or not with that key.
+    pub static INCIDENT_NOTIFICATIONS: Counter["result"] = "mcp_incident_notifications_total",
+        known: &[&["opened", "changed", "resolved", "repeated", "ignored", "refused"]];
+    /// Alerts of incidents that were looked into, by whether an explanation was found or none.
+    pub static INCIDENT_EXPLANATIONS: Counter["result"] = "mcp_incident_explanations_total",
+        known: &[&["found", "none"]];
     /// Workers' lease streams that are open.
     pub static LEASE_STREAMS: Gauge[] = "rest_api_lease_streams";
     /// Connections of the database pool, by state (idle, used).

@@ -121,6 +121,9 @@ pub struct Retention {
     /// What an `Idempotency-Key` made.
     #[serde(with = "chassis::settings::duration")]
     pub idempotency: Duration,
+    /// Incidents after their end; their contexts stay.
+    #[serde(with = "chassis::settings::duration")]
+    pub incidents: Duration,
     /// Records of the audit log.
     #[serde(with = "chassis::settings::duration")]
     pub audit: Duration,
@@ -184,6 +187,7 @@ impl Default for Retention {
         Self {
             executions: 30 * day,
             idempotency: day,
+            incidents: 365 * day,
             audit: 90 * day,
         }
     }

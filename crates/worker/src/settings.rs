@@ -165,6 +165,9 @@ pub struct Jobs {
     /// How often executions whose worker was lost are queued again or ended, and those whose deadline has passed.
     #[serde(with = "chassis::settings::duration")]
     pub reap_executions: Duration,
+    /// How often incidents that are new are looked into; whoever opened one does so at once.
+    #[serde(with = "chassis::settings::duration")]
+    pub follow_incidents: Duration,
     /// How often what schedules are due for is enqueued.
     #[serde(with = "chassis::settings::duration")]
     pub run_schedules: Duration,
@@ -182,6 +185,7 @@ impl Default for Jobs {
             expire_contexts: Duration::from_secs(10),
             purge_expired: Duration::from_secs(300),
             reap_executions: Duration::from_secs(2),
+            follow_incidents: Duration::from_secs(5),
             run_schedules: Duration::from_secs(1),
             batch: 500,
             timeout: Duration::from_secs(30),
@@ -209,6 +213,7 @@ impl chassis::Settings for Settings {
             "the secret that the services share",
         )?;
         common.grpc.check_peer("rest_api.url", &self.rest_api.url)?;
+        sources::settings::validate(&self.sources)?;
         let size = (1..=MAX_RESPONSE_BYTES).contains(&outbound.max_response_bytes);
         expect(size, "outbound.max_response_bytes", "1 to 2MiB")?;
         let size = (1..=MAX_DOCUMENT_BYTES).contains(&outbound.max_document_bytes);
@@ -240,6 +245,7 @@ impl chassis::Settings for Settings {
             ("jobs.expire_contexts", jobs.expire_contexts),
             ("jobs.purge_expired", jobs.purge_expired),
             ("jobs.reap_executions", jobs.reap_executions),
+            ("jobs.follow_incidents", jobs.follow_incidents),
             ("jobs.run_schedules", jobs.run_schedules),
             ("jobs.timeout", jobs.timeout),
         ] {

@@ -9,8 +9,8 @@ impl Api {
         Ok(self.0.store.expire_contexts(now(), limit).await?)
     }
 
-    /// Deletes at most `limit` each of old executions, of idempotency records and of the audit log's records; says how
-    /// many in all.
+    /// Deletes at most `limit` each of old executions, of idempotency records, of the audit log's records and of old
+    /// incidents; says how many in all.
     pub async fn purge_expired(&self, limit: u32) -> Result<u64> {
         let now = now();
         let executions = self
@@ -24,7 +24,9 @@ impl Api {
             .store
             .purge_audit(now - self.0.retention.audit, limit)
             .await?;
-        Ok(executions + idempotency + audit)
+        let incidents = now - self.0.retention.incidents;
+        let incidents = self.0.store.purge_incidents(incidents, limit).await?;
+        Ok(executions + idempotency + audit + incidents)
     }
 
     /// Queues again, or ends, at most `limit` executions whose replica or worker was lost, and as many whose deadline

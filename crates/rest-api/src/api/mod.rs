@@ -6,6 +6,7 @@ mod built_ins;
 mod contexts;
 mod executions;
 mod import;
+mod incidents;
 mod keys;
 mod maintenance;
 mod schedules;
@@ -16,6 +17,8 @@ pub use executions::{Ask, HandedBatch, HandedRun, ResultPart, RunEvent, View, Wa
 pub use import::{
     Action, Given, ImportAsk, Imported, ImportedTool, Imports, OnConflict, Permit, Source, Wanted,
 };
+pub(crate) use incidents::look as look_into_incidents;
+pub use incidents::{Heard, Received};
 pub use keys::{IssuedKey, NewKey};
 pub use tools::{NewTool, ToolChange};
 
@@ -47,6 +50,8 @@ pub struct Parts {
     pub catalogue: Catalogue,
     /// Tells the watchers of changed contexts.
     pub changes: crate::changes::Changes,
+    /// Wakes who looks into incidents when one was opened here.
+    pub looks: tokio::sync::Notify,
     /// Tells who waits for executions.
     pub hub: Hub,
     /// Bounds what waits.

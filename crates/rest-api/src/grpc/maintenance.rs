@@ -44,6 +44,14 @@ impl Maintenance for Door {
         Ok(affected(self.api.reap_executions(limit).await?))
     }
 
+    async fn follow_incidents(
+        &self,
+        request: Request<MaintenanceRequest>,
+    ) -> Result<Response<MaintenanceResponse>, Status> {
+        let limit = self.limit(&request)?;
+        Ok(affected(self.api.follow_incidents(limit).await?))
+    }
+
     async fn run_schedules(
         &self,
         request: Request<MaintenanceRequest>,

@@ -6,6 +6,7 @@ mod catalogue;
 mod contexts;
 mod executions;
 mod identity;
+mod incidents;
 mod maintenance;
 mod queue;
 
@@ -17,7 +18,7 @@ use chassis::grpc::bearer;
 use domain::{Principal, Scope, Time};
 use proto::v1::{
     audit_server::AuditServer, catalogue_server::CatalogueServer, contexts_server::ContextsServer,
-    executions_server::ExecutionsServer, identity_server::IdentityServer,
+    executions_server::ExecutionsServer, identity_server::IdentityServer, incidents_server::IncidentsServer,
     maintenance_server::MaintenanceServer, queue_server::QueueServer,
 };
 use secrecy::SecretString;
@@ -45,6 +46,7 @@ pub fn routes(api: Api, host: &chassis::Host) -> Routes {
         .add_service(CatalogueServer::new(door.clone()))
         .add_service(AuditServer::new(door.clone()))
         .add_service(ExecutionsServer::new(door.clone()))
+        .add_service(IncidentsServer::new(door.clone()))
         .add_service(MaintenanceServer::new(door.clone()))
         .add_service(QueueServer::new(door))
 }

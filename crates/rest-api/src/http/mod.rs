@@ -1,12 +1,15 @@
 //! The HTTP door: REST under `/api/v1`, described by OpenAPI. Translates; the use cases stand in [`crate::api`].
 
 mod audit;
+mod built_ins;
+mod alerts;
 mod contexts;
 mod execute;
 mod executions;
 mod guard;
 mod idempotency;
 mod import;
+mod incidents;
 mod keys;
 pub mod openapi;
 mod schedules;
@@ -32,10 +35,13 @@ fn described() -> OpenApiRouter<Api> {
     let api = contexts::routes()
         .merge(keys::routes())
         .merge(tools::routes())
+        .merge(built_ins::routes())
         .merge(import::routes())
         .merge(execute::routes())
         .merge(executions::routes())
         .merge(schedules::routes())
+        .merge(alerts::routes())
+        .merge(incidents::routes())
         .merge(audit::routes());
     OpenApiRouter::with_openapi(openapi::base()).nest("/api/v1", api)
 }

@@ -3,6 +3,7 @@
 //! Replicas need not agree on who does it: every job may run twice.
 
 mod expire_contexts;
+mod follow_incidents;
 mod purge_expired;
 mod reap_executions;
 mod run_schedules;
@@ -19,8 +20,9 @@ use std::{
 use tonic::{Code, Request, Response, Status};
 
 /// The jobs' names, as metrics know them.
-pub(crate) const NAMES: [&str; 4] = [
+pub(crate) const NAMES: [&str; 5] = [
     "expire_contexts",
+    "follow_incidents",
     "purge_expired",
     "reap_executions",
     "run_schedules",
@@ -54,6 +56,7 @@ pub(crate) fn start(settings: &settings::Jobs, host: &Host, channel: &GrpcChanne
     let settings = Arc::new(settings.clone());
     let jobs: [(&'static str, Box<dyn Job>); NAMES.len()] = [
         ("job expire_contexts", Box::new(expire_contexts::ExpireContexts)),
+        ("job follow_incidents", Box::new(follow_incidents::FollowIncidents)),
         ("job purge_expired", Box::new(purge_expired::PurgeExpired)),
         ("job reap_executions", Box::new(reap_executions::ReapExecutions)),
         ("job run_schedules", Box::new(run_schedules::RunSchedules)),

@@ -13,7 +13,7 @@ use crate::store::{
 };
 use domain::{
     ContextId, TenantId, Time,
-    context::{Context, ContextFilter, ContextPatch, ContextStatus, NewContext, NewItem},
+    context::{Context, ContextFilter, ContextItem, ContextPatch, ContextStatus, NewContext, NewItem},
     page::{Page, PageRequest},
 };
 use sqlx::{Database, Transaction};
@@ -175,6 +175,14 @@ pub(super) async fn create(
     {
         return get_on(&mut tx, tenant, earlier.context).await.map(Made::Before);
     }
+    insert(&mut tx, &context, items).await?;
+    commit(tx).await?;
+    Ok(Made::New(context))
+}
+
+/// Inserts a context with its first items.
+pub(super) async fn insert(tx: InTransaction<'_>, context: &Context, items: &[NewItem]) -> Result<()> {
+    let tenant = context.tenant_id;
     let call = INSERT
         .bind(context.id.0)
         .bind(tenant.0)
@@ -193,15 +201,15 @@ pub(super) async fn create(
         .bind(micros(context.created_at))
         .bind(micros(context.updated_at));
     call.bind(context.expires_at.map(micros))
-        .execute(&mut *tx)
+        .execute(&mut **tx)
         .await?;
-    dialect::index(&mut tx, tenant, context.id, &[(0, &context.name)]).await?;
-    items::insert(&mut tx, tenant, context.id, 1, items, context.created_at).await?;
-    commit(tx).await?;
-    Ok(Made::New(context))
+    dialect::index(tx, tenant, context.id, &[(0, &context.name)]).await?;
+    items::insert(tx, tenant, context.id, 1, items, context.created_at).await?;
+    Ok(())
 }
 
-fn first_version(tenant: TenantId, new: &NewContext, items: &[NewItem]) -> Context {
+/// A context as it is made now.
+pub(super) fn first_version(tenant: TenantId, new: &NewContext, items: &[NewItem]) -> Context {
     let now = now();
     let new = new.clone();
     Context {
@@ -224,7 +232,8 @@ fn first_version(tenant: TenantId, new: &NewContext, items: &[NewItem]) -> Conte
     }
 }
 
-fn size(items: &[NewItem]) -> i64 {
+/// The items' content, bytes.
+pub(super) fn size(items: &[NewItem]) -> i64 {
     items.iter().map(|item| item.content.len() as i64).sum()
 }
 
@@ -286,6 +295,19 @@ pub(super) async fn update(
     if_version: Option<i64>,
 ) -> Result<Context> {
     let mut tx = store.begin().await?;
+    let context = patch_in(&mut tx, tenant, id, patch).await?;
+    check_version(context.version, if_version)?;
+    commit(tx).await?;
+    Ok(context)
+}
+
+/// Changes a context, whatever version it is at.
+pub(super) async fn patch_in(
+    tx: InTransaction<'_>,
+    tenant: TenantId,
+    id: ContextId,
+    patch: &ContextPatch,
+) -> Result<Context> {
     let call = UPDATE
         .bind(id.0)
         .bind(tenant.0)
@@ -296,13 +318,11 @@ pub(super) async fn update(
     let call = call
         .bind(patch.expires_at.is_some())
         .bind(patch.expires_at.flatten().map(micros));
-    let context = read_found(call.first::<ContextRow>(&mut *tx).await?)?;
-    check_version(context.version, if_version)?;
+    let context = read_found(call.first::<ContextRow>(&mut **tx).await?)?;
     if patch.name.is_some() {
-        dialect::unindex_name(&mut tx, id).await?;
-        dialect::index(&mut tx, tenant, id, &[(0, &context.name)]).await?;
+        dialect::unindex_name(tx, id).await?;
+        dialect::index(tx, tenant, id, &[(0, &context.name)]).await?;
     }
-    commit(tx).await?;
     Ok(context)
 }
 
@@ -338,31 +358,57 @@ pub(super) async fn append(
         let items = items::between(&mut tx, id, earlier.first, earlier.last).await?;
         return Ok(Made::Before(Appended { context, items }));
     }
-    // Counting first locks the row: who comes later waits, then counts on from there.
-    let now = now();
-    let call = GROW.bind(id.0).bind(tenant.0).bind(micros(now));
-    let call = call.bind(append.items.len() as i64).bind(size(append.items));
-    let context = read_found(call.first::<ContextRow>(&mut *tx).await?)?;
+    let context = grow(&mut tx, tenant, id, append.items).await?;
     check_version(context.version, append.if_version)?;
     if u64::try_from(context.size_bytes).is_ok_and(|size| size > append.max_bytes) {
         return Err(StoreError::TooLarge {
             limit: append.max_bytes,
         });
     }
-    let first = context.item_count - append.items.len() as i64 + 1;
-    let items = items::insert(&mut tx, tenant, id, first, append.items, now).await?;
+    let items = put(&mut tx, &context, append.items).await?;
     if let Some(idempotency) = append.idempotency {
         let call = SETTLE
             .bind(tenant.0)
             .bind(Route::Append.as_str())
             .bind(idempotency.key.clone());
-        call.bind(first)
+        call.bind(context.item_count - append.items.len() as i64 + 1)
             .bind(context.item_count)
             .execute(&mut *tx)
             .await?;
     }
     commit(tx).await?;
     Ok(Made::New(Appended { context, items }))
+}
+
+/// Counts items that a context is to have more; [`put`] appends them. Counting first locks the row: who comes later waits,
+/// then counts on from there.
+pub(super) async fn grow(
+    tx: InTransaction<'_>,
+    tenant: TenantId,
+    id: ContextId,
+    items: &[NewItem],
+) -> Result<Context> {
+    let call = GROW.bind(id.0).bind(tenant.0).bind(micros(now()));
+    let call = call.bind(items.len() as i64).bind(size(items));
+    read_found(call.first::<ContextRow>(&mut **tx).await?)
+}
+
+/// Appends the items that a context has counted.
+pub(super) async fn put(
+    tx: InTransaction<'_>,
+    context: &Context,
+    items: &[NewItem],
+) -> Result<Vec<ContextItem>> {
+    let first = context.item_count - items.len() as i64 + 1;
+    items::insert(
+        tx,
+        context.tenant_id,
+        context.id,
+        first,
+        items,
+        context.updated_at,
+    )
+    .await
 }
 
 /// Takes the idempotency key for this call; what the call before made when there was one with the same body.
