@@ -31,6 +31,12 @@ telemetry::metrics! {
     /// another's), refused or given_up.
     pub static REPORTS: Counter["what", "result"] = "worker_reports_total",
         known: &[&["outcome", "handed_back"], &["accepted", "retried", "lost", "refused", "given_up"]];
+    /// Requests to sources of telemetry, by the source's name, its kind and the result: ok, refused (what was asked is
+    /// none), error, unavailable, timeout, too_large, cancelled.
+    pub static SOURCE_REQUESTS: Counter["source", "kind", "result"] = "mcp_source_requests_total";
+    /// How long requests to sources of telemetry took, to the end of the answer.
+    pub static SOURCE_REQUEST_DURATION: Histogram["source", "kind"] = "mcp_source_request_duration_seconds",
+        buckets: &buckets::MCP;
     /// Runs of scheduled jobs, by result: ok or error.
     pub static JOBS: Counter["job", "result"] = "worker_jobs_total",
         known: &[&crate::jobs::NAMES, &["ok", "error"]];
@@ -39,6 +45,15 @@ telemetry::metrics! {
     /// Rows that scheduled jobs changed or deleted.
     pub static JOB_ROWS: Counter["job"] = "worker_job_rows_total",
         known: &[&crate::jobs::NAMES];
+    /// Requests to other MCP servers, by server (tenant/name) and result: ok, tool_error (the tool says that it failed),
+    /// refused (the server says that the request is wrong), failed, cancelled, circuit_open (not made: the server failed
+    /// too often).
+    pub static UPSTREAM_REQUESTS: Counter["upstream", "result"] = "mcp_upstream_requests_total";
+    /// How long requests to other MCP servers took, by server (tenant/name).
+    pub static UPSTREAM_REQUEST_DURATION: Histogram["upstream"] = "mcp_upstream_request_duration_seconds",
+        buckets: &buckets::MCP;
+    /// Whether another MCP server is left alone because it failed again and again: 1 or 0.
+    pub static UPSTREAM_CIRCUIT_OPEN: Gauge["upstream"] = "mcp_upstream_circuit_open";
 }
 
 /// Shows the gauges before anything has moved them, so that "none" is told from "unknown".

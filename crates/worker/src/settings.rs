@@ -168,6 +168,9 @@ pub struct Jobs {
     /// How often incidents that are new are looked into; whoever opened one does so at once.
     #[serde(with = "chassis::settings::duration")]
     pub follow_incidents: Duration,
+    /// How often it is looked for other MCP servers whose turn it is to be asked for their tools.
+    #[serde(with = "chassis::settings::duration")]
+    pub refresh_upstreams: Duration,
     /// How often what schedules are due for is enqueued.
     #[serde(with = "chassis::settings::duration")]
     pub run_schedules: Duration,
@@ -186,6 +189,7 @@ impl Default for Jobs {
             purge_expired: Duration::from_secs(300),
             reap_executions: Duration::from_secs(2),
             follow_incidents: Duration::from_secs(5),
+            refresh_upstreams: Duration::from_secs(10),
             run_schedules: Duration::from_secs(1),
             batch: 500,
             timeout: Duration::from_secs(30),
@@ -246,6 +250,7 @@ impl chassis::Settings for Settings {
             ("jobs.purge_expired", jobs.purge_expired),
             ("jobs.reap_executions", jobs.reap_executions),
             ("jobs.follow_incidents", jobs.follow_incidents),
+            ("jobs.refresh_upstreams", jobs.refresh_upstreams),
             ("jobs.run_schedules", jobs.run_schedules),
             ("jobs.timeout", jobs.timeout),
         ] {

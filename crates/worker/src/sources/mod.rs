@@ -2,14 +2,25 @@
 //! what a tenant may not see is kept from it here, not in the tools.
 
 mod access;
+mod client;
+mod credentials;
+pub mod logql;
+pub(crate) mod postgres;
 pub mod promql;
+pub(crate) mod redis;
 pub mod settings;
+mod stream;
 pub mod time;
 
-pub use access::Access;
-pub use settings::{Settings, Source};
+pub use access::{Access, segment};
+pub use settings::{Grant, Settings, Source};
 
-use crate::outcome::{Code, Failure};
+use crate::{
+    metrics,
+    outcome::{Code, Failure},
+};
+use access::RESULTS;
+use anyhow::Context as _;
 use domain::{Scope, Scopes};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -68,6 +79,11 @@ impl Kind {
         }
     }
 
+    /// Whether it is asked over HTTP, rather than in a database's own protocol.
+    pub(crate) fn speaks_http(self) -> bool {
+        !matches!(self, Self::Postgresql | Self::Redis)
+    }
+
     /// What it holds, in an agent's words.
     fn holds(self) -> &'static str {
         match self {
@@ -104,6 +120,22 @@ struct Doors {
 }
 
 impl Doors {
+    fn new(name: &str, source: &Source, user_agent: &str) -> anyhow::Result<Self> {
+        for result in RESULTS {
+            metrics::SOURCE_REQUESTS.add(0, [name, source.kind.as_str(), result]);
+        }
+        let open = |grant: Option<&Grant>| Access::new(name, source, grant, user_agent);
+        let grants = source.grants.iter().map(|(tenant, grant)| {
+            let access = open(Some(grant)).with_context(|| format!("the grant of {tenant}"))?;
+            Ok((tenant.clone(), access))
+        });
+        Ok(Self {
+            kind: source.kind,
+            platform: source.platform.then(|| open(None)).transpose()?,
+            grants: grants.collect::<anyhow::Result<_>>()?,
+        })
+    }
+
     /// The platform's scope wins over a grant.
     fn open(&self, who: &Who<'_>) -> Option<&Access> {
         let platform = self.platform.as_ref().filter(|_| who.is_platform());
@@ -112,28 +144,18 @@ impl Doors {
 }
 
 impl Sources {
-    /// Prepares the clients.
+    /// Prepares the clients, and reads the files that the settings name.
     ///
     /// # Errors
-    /// When a file that the settings name cannot be used.
+    /// When one of them cannot be used.
     pub fn new(settings: &Settings, user_agent: &str) -> anyhow::Result<Self> {
-        let _ = user_agent;
-        let doors = settings.iter().map(|(name, source)| {
-            let grants = source.grants.iter().map(|(tenant, grant)| {
-                let matchers = grant.matchers.iter().map(|(name, value)| Matcher {
-                    name: name.clone(),
-                    value: value.clone(),
-                });
-                (tenant.clone(), Access::new(name, source, matchers.collect()))
-            });
-            let doors = Doors {
-                kind: source.kind,
-                platform: source.platform.then(|| Access::new(name, source, Vec::new())),
-                grants: grants.collect(),
-            };
-            (name.clone(), doors)
+        let set = settings.iter().filter(|(_, source)| source.is_set());
+        let doors = set.map(|(name, source)| {
+            let doors = Doors::new(name, source, user_agent);
+            let doors = doors.with_context(|| format!("the source {name} cannot be used"))?;
+            Ok((name.clone(), doors))
         });
-        Ok(Self(doors.collect()))
+        doors.collect::<anyhow::Result<_>>().map(Self)
     }
 
     /// No sources.
@@ -165,16 +187,17 @@ impl Sources {
     pub fn pick(&self, kind: Kind, name: Option<&str>, who: &Who<'_>) -> Result<Access, Failure> {
         let found = match name {
             None => self.find(kind, who),
-            Some(name) => self
-                .of(kind, who)
-                .find(|access| access.name() == name)
-                .cloned(),
+            Some(name) => self.of(kind, who).find(|access| access.name() == name).cloned(),
         };
         found.ok_or_else(|| {
             let names = self.names(kind, who);
             let message = match names.as_slice() {
                 [] => format!("you have no source of {}", kind.holds()),
-                names => format!("no such source of {}; you have: {}", kind.holds(), names.join(", ")),
+                names => format!(
+                    "no such source of {}; you have: {}",
+                    kind.holds(),
+                    names.join(", ")
+                ),
             };
             Failure::new(Code::UnknownSource, message)
         })
@@ -182,7 +205,9 @@ impl Sources {
 
     /// The names of the sources of a kind that a caller has.
     pub fn names(&self, kind: Kind, who: &Who<'_>) -> Vec<String> {
-        self.of(kind, who).map(|access| access.name().to_owned()).collect()
+        self.of(kind, who)
+            .map(|access| access.name().to_owned())
+            .collect()
     }
 
     /// The first source of a kind that a caller has; for tools that also use what they do not need.

@@ -11,10 +11,12 @@ use std::time::Duration;
 /// [`Code::InvalidArguments`] says what is expected.
 pub fn parse(text: &str, now: Time) -> Result<Time, Failure> {
     let trimmed = text.trim();
-    let parsed = relative(trimmed, now).or_else(|| unix_seconds(trimmed)).or_else(|| {
-        let parsed = DateTime::parse_from_rfc3339(trimmed).ok()?;
-        Some(parsed.with_timezone(&Utc))
-    });
+    let parsed = relative(trimmed, now)
+        .or_else(|| unix_seconds(trimmed))
+        .or_else(|| {
+            let parsed = DateTime::parse_from_rfc3339(trimmed).ok()?;
+            Some(parsed.with_timezone(&Utc))
+        });
     // Years with more than four digits would be understood by nobody else.
     let sane = parsed.filter(|time| (0..=253_402_300_799).contains(&time.timestamp()));
     sane.ok_or_else(|| {
@@ -33,7 +35,9 @@ pub fn parse(text: &str, now: Time) -> Result<Time, Failure> {
 pub fn duration(text: &str) -> Result<Duration, Failure> {
     span(text.trim()).ok_or_else(|| {
         let shown: String = text.chars().take(40).collect();
-        invalid(format!("cannot read the duration `{shown}`: write 30s, 5m, 1h30m or 7d"))
+        invalid(format!(
+            "cannot read the duration `{shown}`: write 30s, 5m, 1h30m or 7d"
+        ))
     })
 }
 
@@ -62,7 +66,10 @@ fn unix_seconds(text: &str) -> Option<Time> {
         return None;
     }
     let seconds: f64 = text.parse().ok()?;
-    #[expect(clippy::cast_possible_truncation, reason = "bounded; a fraction of a millisecond is nothing")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "bounded; a fraction of a millisecond is nothing"
+    )]
     let millis = (seconds < 1e12).then(|| (seconds * 1000.0).round() as i64)?;
     DateTime::from_timestamp_millis(millis)
 }
@@ -74,7 +81,9 @@ fn span(text: &str) -> Option<Duration> {
         let digits = rest.find(|c: char| !c.is_ascii_digit())?;
         let number: u64 = rest[..digits].parse().ok()?;
         rest = &rest[digits..];
-        let letters = rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len());
+        let letters = rest
+            .find(|c: char| !c.is_ascii_alphabetic())
+            .unwrap_or(rest.len());
         let millis: u64 = match &rest[..letters] {
             "ms" => 1,
             "s" => 1000,
@@ -128,7 +137,9 @@ impl Range {
         }
         if range.length() > longest {
             let days = longest.as_secs_f64() / 86_400.0;
-            return Err(invalid(format!("the range is longer than {days} days; ask for less")));
+            return Err(invalid(format!(
+                "the range is longer than {days} days; ask for less"
+            )));
         }
         Ok(range)
     }
@@ -150,8 +161,8 @@ impl Range {
 /// The step that gives a range about so many points, and not more: a round one.
 pub fn step(range: &Range, points: u32) -> Duration {
     const ROUND: [u64; 20] = [
-        1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400, 172_800,
-        604_800,
+        1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400,
+        172_800, 604_800,
     ];
     let between = u64::from(points.max(2)) - 1;
     let least = range.length().as_secs().div_ceil(between).max(1);
@@ -222,10 +233,26 @@ mod tests {
         ] {
             assert_eq!(read(text).as_deref(), Ok(expected), "{text}");
         }
-        for text in ["", "1h", "yesterday", "now-", "now1h", "-1x", "--1h", "NaN", "1e9", "99999999999999999999",
-            "-99999999999999999999y", "+292278994-01-01T00:00:00Z", "now-1h-é"]
-        {
-            assert_eq!(read(text).map_err(|failure| failure.code), Err(Code::InvalidArguments), "{text}");
+        for text in [
+            "",
+            "1h",
+            "yesterday",
+            "now-",
+            "now1h",
+            "-1x",
+            "--1h",
+            "NaN",
+            "1e9",
+            "99999999999999999999",
+            "-99999999999999999999y",
+            "+292278994-01-01T00:00:00Z",
+            "now-1h-é",
+        ] {
+            assert_eq!(
+                read(text).map_err(|failure| failure.code),
+                Err(Code::InvalidArguments),
+                "{text}"
+            );
         }
     }
 
@@ -234,7 +261,10 @@ mod tests {
         let (hour, day) = (Duration::from_secs(3600), Duration::from_secs(86_400));
         let read = |start, end| Range::parse(start, end, hour, day, now());
         assert_eq!(read(None, None).unwrap().length(), hour);
-        assert_eq!(read(Some("-2h"), Some("-1h")).unwrap().earlier(hour).start, now() - hour * 3);
+        assert_eq!(
+            read(Some("-2h"), Some("-1h")).unwrap().earlier(hour).start,
+            now() - hour * 3
+        );
         assert!(read(Some("-1h"), Some("-2h")).is_err());
         assert!(read(Some("now"), None).is_err());
         assert!(read(Some("-25h"), None).unwrap_err().message.contains("1 days"));
@@ -250,7 +280,10 @@ mod tests {
             (86_400 * 30, 60, 43_200 * 2),
             (86_400 * 3650, 20, 604_800 * 28),
         ] {
-            let range = Range { start: now() - Duration::from_secs(length), end: now() };
+            let range = Range {
+                start: now() - Duration::from_secs(length),
+                end: now(),
+            };
             let step = step(&range, points).as_secs();
             assert_eq!(step, expected, "{length} {points}");
             assert!(length / step < u64::from(points));

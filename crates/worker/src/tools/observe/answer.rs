@@ -53,7 +53,10 @@ impl Answer {
     }
 
     /// An answer from several sources, or from none.
-    #[expect(clippy::new_without_default, reason = "an answer is always made for something")]
+    #[expect(
+        clippy::new_without_default,
+        reason = "an answer is always made for something"
+    )]
     pub(crate) fn new() -> Self {
         Self {
             object: JsonObject::new(),
@@ -93,7 +96,11 @@ impl Answer {
     /// The whole answer. Where it is larger than [`MAX_BYTES`], elements of `list` are left out from its end until it
     /// fits, which it then says.
     pub(crate) fn finish(mut self, list: &str) -> Value {
-        let all = self.object.get(list).and_then(Value::as_array).map_or(0, Vec::len);
+        let all = self
+            .object
+            .get(list)
+            .and_then(Value::as_array)
+            .map_or(0, Vec::len);
         let whole = self.value();
         let excess = whole.to_string().len().saturating_sub(MAX_BYTES);
         if excess == 0 {
@@ -102,7 +109,9 @@ impl Answer {
         let kept = self.cut_list(list, excess);
         let of = self.truncated.map_or(all, |(_, of)| of.max(all));
         self.truncated(kept, of);
-        self.note(format!("the answer would be too large: {kept} of `{list}` are shown; narrow it"));
+        self.note(format!(
+            "the answer would be too large: {kept} of `{list}` are shown; narrow it"
+        ));
         self.value()
     }
 
@@ -164,7 +173,9 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_left_out_and_told() {
         let mut answer = Answer::new();
-        answer.set("lines", vec!["x".repeat(1000); 100]).truncated(100, 250);
+        answer
+            .set("lines", vec!["x".repeat(1000); 100])
+            .truncated(100, 250);
         let answer = answer.finish("lines");
         let size = answer.to_string().len();
         assert!((MAX_BYTES - 2000..=MAX_BYTES).contains(&size), "{size}");

@@ -24,28 +24,28 @@ use tokio::sync::watch;
 
 /// One request that a fake got.
 #[derive(Clone, Debug)]
-pub struct Asked {
+pub(crate) struct Asked {
     /// `GET`, `POST`, …
-    pub method: String,
+    pub(crate) method: String,
     /// Without the query.
-    pub path: String,
+    pub(crate) path: String,
     /// The query's parameters and a form's, decoded.
-    pub params: Vec<(String, String)>,
+    pub(crate) params: Vec<(String, String)>,
     /// The headers, by names in small letters.
-    pub headers: BTreeMap<String, String>,
+    pub(crate) headers: BTreeMap<String, String>,
     /// The body as text.
-    pub body: String,
+    pub(crate) body: String,
 }
 
 impl Asked {
     /// The first parameter of this name; empty without one.
-    pub fn param(&self, name: &str) -> &str {
+    pub(crate) fn param(&self, name: &str) -> &str {
         let mut found = self.params.iter().filter(|(key, _)| key == name);
         found.next().map_or("", |(_, value)| value)
     }
 
     /// All parameters of this name.
-    pub fn all(&self, name: &str) -> Vec<&str> {
+    pub(crate) fn all(&self, name: &str) -> Vec<&str> {
         let found = self.params.iter().filter(|(key, _)| key == name);
         found.map(|(_, value)| value.as_str()).collect()
     }
@@ -61,9 +61,9 @@ struct Memory {
 
 /// A fake source. What it has no route for is 404. Ends with the test.
 #[derive(Clone)]
-pub struct Fake {
+pub(crate) struct Fake {
     /// Where it is.
-    pub url: String,
+    pub(crate) url: String,
     memory: Arc<Mutex<Memory>>,
     /// How many answers were given up because whoever waited for them went away.
     left: Arc<watch::Sender<usize>>,
@@ -71,7 +71,7 @@ pub struct Fake {
 
 impl Fake {
     /// Starts one.
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let fake = Self {
             url: format!("http://{}", listener.local_addr().unwrap()),
@@ -85,23 +85,29 @@ impl Fake {
 
     /// Answers requests for `path` with this JSON; a path that ends with `*` stands for all that begin so. The latest
     /// route wins.
-    pub fn on(&self, path: &str, body: Value) -> &Self {
+    pub(crate) fn on(&self, path: &str, body: Value) -> &Self {
         self.on_status(path, 200, body.to_string())
     }
 
     /// Answers with this status and body.
-    pub fn on_status(&self, path: &str, status: u16, body: impl Into<Vec<u8>>) -> &Self {
+    pub(crate) fn on_status(&self, path: &str, status: u16, body: impl Into<Vec<u8>>) -> &Self {
         let body = body.into();
         self.route(path, move |_| Some((status, body.clone())))
     }
 
     /// Answers with what `respond` makes of the request.
-    pub fn on_fn(&self, path: &str, respond: impl Fn(&Asked) -> Value + Send + Sync + 'static) -> &Self {
-        self.route(path, move |asked| Some((200, respond(asked).to_string().into_bytes())))
+    pub(crate) fn on_fn(
+        &self,
+        path: &str,
+        respond: impl Fn(&Asked) -> Value + Send + Sync + 'static,
+    ) -> &Self {
+        self.route(path, move |asked| {
+            Some((200, respond(asked).to_string().into_bytes()))
+        })
     }
 
     /// Never answers.
-    pub fn hang(&self, path: &str) -> &Self {
+    pub(crate) fn hang(&self, path: &str) -> &Self {
         self.route(path, |_| None)
     }
 
@@ -115,17 +121,17 @@ impl Fake {
     }
 
     /// What it was asked so far, in order.
-    pub fn asked(&self) -> Vec<Asked> {
+    pub(crate) fn asked(&self) -> Vec<Asked> {
         self.memory().asked.clone()
     }
 
     /// The last thing that it was asked.
-    pub fn last(&self) -> Asked {
+    pub(crate) fn last(&self) -> Asked {
         self.asked().pop().expect("it was asked something")
     }
 
     /// Waits until it was asked anything.
-    pub async fn is_asked(&self) {
+    pub(crate) async fn is_asked(&self) {
         within(async {
             while self.memory().asked.is_empty() {
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -135,7 +141,7 @@ impl Fake {
     }
 
     /// Waits until somebody who was waiting for an answer has closed his connection.
-    pub async fn is_left(&self) {
+    pub(crate) async fn is_left(&self) {
         let mut left = self.left.subscribe();
         within(async {
             let _ = left.wait_for(|left| *left > 0).await;
@@ -185,7 +191,9 @@ async fn answer(State(fake): State<Fake>, request: Request) -> Response {
         },
     };
     unfinished.0 = None;
-    let response = Response::builder().status(status).header("content-type", "application/json");
+    let response = Response::builder()
+        .status(status)
+        .header("content-type", "application/json");
     response.body(Body::from(body)).unwrap()
 }
 
@@ -194,7 +202,8 @@ async fn read(request: Request) -> Asked {
     let body: Bytes = axum::body::to_bytes(body, 16 << 20).await.unwrap_or_default();
     let decode = |text: &[u8]| url::form_urlencoded::parse(text).into_owned().collect::<Vec<_>>();
     let mut params = decode(head.uri.query().unwrap_or_default().as_bytes());
-    let is_form = |kind: &http::HeaderValue| kind.as_bytes().starts_with(b"application/x-www-form-urlencoded");
+    let is_form =
+        |kind: &http::HeaderValue| kind.as_bytes().starts_with(b"application/x-www-form-urlencoded");
     if head.headers.get("content-type").is_some_and(is_form) {
         params.extend(decode(&body));
     }
@@ -213,12 +222,12 @@ async fn read(request: Request) -> Asked {
 
 /// Sources by name, kind and address. The platform sees everything in them; the tenant `acme` what has
 /// `tenant_id="acme"`. A request may take 2 s, an answer be 1 MiB.
-pub fn sources<const N: usize>(sources: [(&str, Kind, &str); N]) -> Sources {
+pub(crate) fn sources<const N: usize>(sources: [(&str, Kind, &str); N]) -> Sources {
     Sources::new(&settings(sources), "tests").unwrap()
 }
 
 /// The settings behind [`sources`], for tests that change them.
-pub fn settings<const N: usize>(sources: [(&str, Kind, &str); N]) -> Settings {
+pub(crate) fn settings<const N: usize>(sources: [(&str, Kind, &str); N]) -> Settings {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let source = |(name, kind, url): (&str, Kind, &str)| {
         let source = json!({
@@ -234,17 +243,21 @@ pub fn settings<const N: usize>(sources: [(&str, Kind, &str); N]) -> Settings {
 }
 
 /// When calls in tests begin: 2026-11-02T12:00:00Z.
-pub fn now() -> Time {
+pub(crate) fn now() -> Time {
     "2026-11-02T12:00:00Z".parse().unwrap()
 }
 
 /// Calls a tool as the platform's own key: checked by its schema's type, run at [`now`].
-pub async fn call<B: BuiltIn>(sources: &Sources, arguments: Value) -> Result<Value, Failure> {
+pub(crate) async fn call<B: BuiltIn>(sources: &Sources, arguments: Value) -> Result<Value, Failure> {
     call_as::<B>(sources, "platform", Scopes::all(), arguments).await
 }
 
 /// Calls a tool as a tenant's key that may do all but see the platform.
-pub async fn call_for<B: BuiltIn>(sources: &Sources, tenant: &str, arguments: Value) -> Result<Value, Failure> {
+pub(crate) async fn call_for<B: BuiltIn>(
+    sources: &Sources,
+    tenant: &str,
+    arguments: Value,
+) -> Result<Value, Failure> {
     call_as::<B>(sources, tenant, Scopes::of_a_tenant(), arguments).await
 }
 
@@ -259,7 +272,7 @@ async fn call_as<B: BuiltIn>(
 }
 
 /// Runs what stands in the registry.
-pub async fn run(
+pub(crate) async fn run(
     entry: &Entry,
     sources: &Sources,
     tenant: &str,
