@@ -1,19 +1,24 @@
 //! The gRPC service `ToolRunner`.
 
 use crate::{
-    fetch, progress,
+    fetch,
+    outcome::Failure,
+    progress,
     runner::Runner,
-    tools::{Call, Caller, Departed},
+    tools::{Call, Caller, Departed, Server},
 };
-use domain::{Invalid, Scope};
+use domain::{Invalid, Scope, tool::Credentials};
 use futures_util::{Stream, StreamExt};
 use proto::{
     convert,
     v1::{self, run_tool_event::Event},
 };
 use secrecy::SecretString;
-use std::pin::Pin;
+use std::{pin::Pin, time::Duration};
 use tonic::{Code, Request, Response, Status};
+
+/// How long another MCP server has to list its tools.
+const LISTING_TIME: Duration = Duration::from_secs(20);
 
 /// Answers rest-api.
 pub struct Runs {
@@ -50,11 +55,7 @@ impl v1::tool_runner_server::ToolRunner for Runs {
         let parts = fetch::parts(self.runner.clone(), request);
         let parts = parts.map(|part| match part {
             Ok(data) => Ok(v1::FetchPart { data: data.into() }),
-            Err(failure) => Err(with_code(
-                Code::FailedPrecondition,
-                failure.message,
-                failure.code.as_str(),
-            )),
+            Err(failure) => Err(failed(failure)),
         });
         Ok(Response::new(Box::pin(parts)))
     }
@@ -66,6 +67,25 @@ impl v1::tool_runner_server::ToolRunner for Runs {
         chassis::grpc::require_service_token(request.metadata(), self.service_token.as_ref())?;
         let tools = self.runner.manifest();
         Ok(Response::new(v1::ManifestResponse { tools }))
+    }
+
+    async fn list_upstream_tools(
+        &self,
+        request: Request<v1::ListUpstreamToolsRequest>,
+    ) -> Result<Response<v1::ListUpstreamToolsResponse>, Status> {
+        chassis::grpc::require_service_token(request.metadata(), self.service_token.as_ref())?;
+        let request = request.into_inner();
+        telemetry::context::set_tenant(&request.tenant);
+        let credentials = credentials(request.credentials_json.as_deref()).map_err(|e| refused(&e))?;
+        let server = Server {
+            tenant: &request.tenant,
+            name: &request.server,
+            url: &request.url,
+            credentials: credentials.as_ref(),
+        };
+        let deadline = tokio::time::Instant::now() + LISTING_TIME;
+        let listed = self.runner.list_upstream(deadline, &server).await;
+        listed.map(Response::new).map_err(failed)
     }
 
     async fn ping(&self, request: Request<v1::PingRequest>) -> Result<Response<v1::PingResponse>, Status> {
@@ -115,16 +135,13 @@ fn progressed(report: v1::Progress) -> v1::RunToolEvent {
 /// When it breaks the contract.
 pub(crate) fn call(request: v1::RunToolRequest) -> Result<Call, Invalid> {
     let tool = request.tool.ok_or_else(|| Invalid::new("tool", "a tool"))?;
-    let credentials = request.credentials_json.as_deref().map(|text| {
-        // serde's own message would quote what it found.
-        serde_json::from_str(text).map_err(|_| Invalid::new("credentials_json", "credentials"))
-    });
+    let credentials = credentials(request.credentials_json.as_deref())?;
     Ok(Call {
         execution_id: convert::parse("execution_id", &request.execution_id)?,
         tenant: request.tenant,
         tool: tool.try_into()?,
         arguments: convert::object("arguments_json", &request.arguments_json)?,
-        credentials: credentials.transpose()?,
+        credentials,
         departed: Departed::default(),
         attempt: None,
         built_in: request.built_in,
@@ -132,9 +149,19 @@ pub(crate) fn call(request: v1::RunToolRequest) -> Result<Call, Invalid> {
     })
 }
 
+fn credentials(json: Option<&str>) -> Result<Option<Credentials>, Invalid> {
+    // serde's own message would quote what it found.
+    let read = |text| serde_json::from_str(text).map_err(|_| Invalid::new("credentials_json", "credentials"));
+    json.map(read).transpose()
+}
+
 /// Scopes that this version does not know are left out: they open nothing here.
 fn caller(caller: v1::RunCaller) -> Caller {
-    let scopes: Vec<Scope> = caller.scopes.iter().filter_map(|word| word.parse().ok()).collect();
+    let scopes: Vec<Scope> = caller
+        .scopes
+        .iter()
+        .filter_map(|word| word.parse().ok())
+        .collect();
     Caller {
         key_id: caller.key_id,
         key_name: caller.key_name,
@@ -144,6 +171,10 @@ fn caller(caller: v1::RunCaller) -> Caller {
 
 fn refused(invalid: &Invalid) -> Status {
     with_code(Code::InvalidArgument, invalid.to_string(), "invalid_request")
+}
+
+fn failed(failure: Failure) -> Status {
+    with_code(Code::FailedPrecondition, failure.message, failure.code.as_str())
 }
 
 fn with_code(code: Code, message: String, stable: &'static str) -> Status {

@@ -57,6 +57,12 @@ codes! {
     TooManyRedirects = "too_many_redirects",
     /// The endpoint redirects to nowhere.
     InvalidRedirect = "invalid_redirect",
+    /// Another MCP server's tool says that it failed; the result holds what it says.
+    ToolError = "tool_error",
+    /// Another MCP server refuses the request, or asks back; the result holds its error.
+    UpstreamError = "upstream_error",
+    /// Another MCP server failed again and again, and is left alone for a while.
+    CircuitOpen = "circuit_open",
     /// The caller has no source of telemetry of this kind or name.
     UnknownSource = "unknown_source",
     /// A source of telemetry is down or cannot be reached.
@@ -74,6 +80,7 @@ impl Code {
             | Self::Overloaded
             | Self::DnsFailed
             | Self::ConnectFailed
+            | Self::CircuitOpen
             | Self::ConnectionLost
             | Self::SourceUnavailable => true,
             Self::HttpStatus => matches!(http_status, Some(408 | 425 | 429 | 500 | 502 | 503 | 504)),

@@ -6,7 +6,7 @@ use crate::{
     progress::Reporter,
     settings::Settings,
     slots::{Slot, Slots},
-    tools::{Call, Document, Tools},
+    tools::{Call, Document, Listing, Server, Tools},
 };
 use chassis::settings::Shutdown;
 use domain::execution::ExecutionStatus;
@@ -116,6 +116,22 @@ impl Runner {
             bytes => bytes.min(self.0.max_document_bytes),
         };
         self.0.tools.document(url, limit).await
+    }
+
+    /// Asks another MCP server for its tools, in one of the tenant's slots and by `deadline`.
+    ///
+    /// # Errors
+    /// As [`Tools::list_upstream`], and those of [`Runner::slot`] and [`Runner::bounded`].
+    pub async fn list_upstream(
+        &self,
+        deadline: tokio::time::Instant,
+        server: &Server<'_>,
+    ) -> Result<Listing, Failure> {
+        let work = async {
+            let _slot = self.slot(server.tenant, || ()).await?;
+            self.0.tools.list_upstream(server).await
+        };
+        self.bounded(deadline, work).await
     }
 
     /// Does `work` by `deadline` and before the worker must stop.

@@ -6,6 +6,7 @@ mod expire_contexts;
 mod follow_incidents;
 mod purge_expired;
 mod reap_executions;
+mod refresh_upstreams;
 mod run_schedules;
 
 use crate::{metrics, settings};
@@ -20,11 +21,12 @@ use std::{
 use tonic::{Code, Request, Response, Status};
 
 /// The jobs' names, as metrics know them.
-pub(crate) const NAMES: [&str; 5] = [
+pub(crate) const NAMES: [&str; 6] = [
     "expire_contexts",
     "follow_incidents",
     "purge_expired",
     "reap_executions",
+    "refresh_upstreams",
     "run_schedules",
 ];
 
@@ -59,6 +61,10 @@ pub(crate) fn start(settings: &settings::Jobs, host: &Host, channel: &GrpcChanne
         ("job follow_incidents", Box::new(follow_incidents::FollowIncidents)),
         ("job purge_expired", Box::new(purge_expired::PurgeExpired)),
         ("job reap_executions", Box::new(reap_executions::ReapExecutions)),
+        (
+            "job refresh_upstreams",
+            Box::new(refresh_upstreams::RefreshUpstreams),
+        ),
         ("job run_schedules", Box::new(run_schedules::RunSchedules)),
     ];
     for (task, job) in jobs {

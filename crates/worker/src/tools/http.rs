@@ -13,8 +13,8 @@ use crate::{
 };
 use async_trait::async_trait;
 use connect::Clients;
-use request::Hop;
-pub(super) use response::{document_too_large, part};
+pub(super) use request::{Hop, credential};
+pub(super) use response::{MAX_DEPTH, depth, document_too_large, part};
 use serde_json::Value;
 
 /// Calls registered HTTP APIs.
@@ -54,7 +54,7 @@ impl HttpTool {
     }
 
     /// Follows redirects to the first answer that is none.
-    async fn exchange(
+    pub(super) async fn exchange(
         &self,
         mut hop: Hop,
         departed: &Departed,

@@ -2,7 +2,10 @@
 
 pub mod built_in;
 mod http;
+mod mcp;
 pub mod observe;
+
+pub use mcp::{Listing, Server};
 
 use crate::{outcome::Failure, progress::Reporter, settings::Settings, sources::Sources};
 use async_trait::async_trait;
@@ -85,9 +88,10 @@ pub trait ToolKind: Send + Sync {
     async fn run(&self, call: &Call, progress: &Reporter) -> Result<Value, Failure>;
 }
 
-/// All kinds of tools. What isn't built in is an HTTP tool.
+/// All kinds of tools. What is neither built in nor another MCP server's is an HTTP tool.
 pub struct Tools {
-    http: http::HttpTool,
+    http: Arc<http::HttpTool>,
+    mcp: mcp::McpTool,
     observe: observe::Observe,
 }
 
@@ -98,20 +102,36 @@ impl Tools {
     /// When the system's certificates, or those of a source, cannot be read.
     pub fn new(settings: &Settings) -> anyhow::Result<Self> {
         let sources = Sources::new(&settings.sources, &settings.outbound.user_agent)?;
+        let http = Arc::new(http::HttpTool::new(&settings.outbound)?);
         Ok(Self {
-            http: http::HttpTool::new(&settings.outbound)?,
+            mcp: mcp::McpTool::new(Arc::clone(&http), &settings.outbound),
+            http,
             observe: observe::Observe::new(sources),
         })
     }
 
     /// The kind that a call needs.
     pub fn kind(&self, call: &Call) -> &dyn ToolKind {
-        if call.built_in { &self.observe } else { &self.http }
+        if call.built_in {
+            &self.observe
+        } else if call.tool.options.upstream.is_some() {
+            &self.mcp
+        } else {
+            &*self.http
+        }
     }
 
     /// The product's own tools that somebody may call, as rest-api is told of them.
     pub fn manifest(&self) -> Vec<v1::BuiltInTool> {
         self.observe.manifest()
+    }
+
+    /// Asks another MCP server for its tools.
+    ///
+    /// # Errors
+    /// [`Failure`]
+    pub async fn list_upstream(&self, server: &Server<'_>) -> Result<Listing, Failure> {
+        self.mcp.list(server).await
     }
 
     /// Asks for a document by GET, behind the same guard. `limit` in bytes; what comes is for the caller to count.

@@ -10,6 +10,7 @@ use crate::{
 };
 use bytes::Bytes;
 use domain::tool::{Method, UrlTemplate};
+pub(in crate::tools) use headers::credential;
 use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode,
     header::{CONTENT_TYPE, LOCATION},
@@ -21,7 +22,7 @@ use url::Url;
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// One request of a call: the first, or one that a redirect led to.
-pub(super) struct Hop {
+pub(in crate::tools) struct Hop {
     pub(super) method: http::Method,
     pub(super) url: Url,
     /// The address as spans may show it: without arguments, wherever they stand.
@@ -62,6 +63,28 @@ impl Hop {
             headers,
             body,
             idempotency_key: Some(idempotency_key),
+        })
+    }
+
+    /// A message to another server: a POST of JSON with these headers, credentials among them.
+    pub(in crate::tools) fn message(
+        url: &str,
+        headers: HeaderMap,
+        body: Bytes,
+        idempotency_key: Option<HeaderValue>,
+    ) -> Result<Self, Failure> {
+        let parsed = Url::parse(url)
+            .ok()
+            .filter(|url| matches!(url.scheme(), "http" | "https"));
+        let url = parsed
+            .ok_or_else(|| Failure::new(Code::InvalidTool, "url: expected an http or https address"))?;
+        Ok(Self {
+            method: http::Method::POST,
+            span_url: url.as_str().split('?').next().unwrap_or_default().to_owned(),
+            url,
+            headers,
+            body: Some(body),
+            idempotency_key,
         })
     }
 

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 /// The most that a result may be as JSON text, in bytes: below gRPC's 4 MiB with room for what stands around it.
 const MAX_RESULT_BYTES: usize = 7 << 19;
 /// JSON nested deeper is handed over as text: with what is wrapped around it, readers' limits (128) would refuse it.
-const MAX_DEPTH: usize = 100;
+pub(in crate::tools) const MAX_DEPTH: usize = 100;
 /// How often the bytes that came in are reported, at most.
 const REPORT_EVERY: Duration = Duration::from_millis(500);
 /// Some put it before their JSON.
@@ -192,7 +192,8 @@ fn is_binary(c: char) -> bool {
     c.is_ascii_control() && !matches!(c, '\t' | '\n' | '\r' | '\x0c' | '\x1b')
 }
 
-fn depth(value: &Value) -> usize {
+/// How deep lists and objects are nested.
+pub(in crate::tools) fn depth(value: &Value) -> usize {
     match value {
         Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or_default(),
         Value::Object(fields) => 1 + fields.values().map(depth).max().unwrap_or_default(),

@@ -12,9 +12,15 @@ pub(super) fn fixed(tool: &ToolSpec, credentials: Option<&Credentials>) -> Resul
         let (name, value) = header(name, value)?;
         headers.insert(name, value);
     }
-    let Some(credentials) = credentials else {
-        return Ok(headers);
-    };
+    if let Some(credentials) = credentials {
+        let (name, value) = credential(credentials)?;
+        headers.insert(name, value);
+    }
+    Ok(headers)
+}
+
+/// The header in which credentials are shown.
+pub(in crate::tools) fn credential(credentials: &Credentials) -> Result<(HeaderName, HeaderValue), Failure> {
     let (name, mut value) = match credentials {
         Credentials::Bearer { token } => header(AUTHORIZATION.as_str(), &format!("Bearer {token}"))?,
         Credentials::Basic { username, password } => {
@@ -24,8 +30,7 @@ pub(super) fn fixed(tool: &ToolSpec, credentials: Option<&Credentials>) -> Resul
         Credentials::Header { name, value } => header(name, value)?,
     };
     value.set_sensitive(true);
-    headers.insert(name, value);
-    Ok(headers)
+    Ok((name, value))
 }
 
 /// Adds arguments, `(argument, header, value)`. They come from whoever calls the tool, not from whoever registered it:
