@@ -143,6 +143,19 @@ pub struct Listed {
     pub idempotent: bool,
 }
 
+impl Learnt {
+    /// Counts tools that turned out to have names that others have.
+    #[must_use]
+    pub fn with_taken(mut self, taken: &[LeftOut]) -> Self {
+        let count = u32::try_from(taken.len()).unwrap_or(u32::MAX);
+        self.tools = self.tools.saturating_sub(count);
+        self.left_out_count = self.left_out_count.saturating_add(count);
+        let room = MAX_TOLD.saturating_sub(self.left_out.len());
+        self.left_out.extend(taken.iter().take(room).cloned());
+        self
+    }
+}
+
 impl LeftOut {
     /// The tool, and why it is not offered.
     pub fn new(tool: &str, reason: Reason) -> Self {

@@ -265,11 +265,26 @@ fn show(key: &ApiKey) {
     );
 }
 
+/// With those of the upstreams, their tools' are encrypted anew, too.
+async fn rekey_upstreams(store: &SharedStore, vault: &Vault, current: &str) -> anyhow::Result<u32> {
+    let mut moved = 0;
+    loop {
+        let old = store.upstream_credentials_to_rekey(current, 100).await?;
+        if old.is_empty() {
+            return Ok(moved);
+        }
+        for (id, sealed) in old {
+            let new = vault.reseal(&sealed).with_context(|| format!("upstream {id}"))?;
+            moved += u32::from(store.rekey_upstream_credentials(id, &sealed, &new).await?);
+        }
+    }
+}
+
 async fn rekey(store: &SharedStore, vault: &Vault) -> anyhow::Result<()> {
     let current = vault
         .current()
         .context("no credentials key is configured (credentials.keys)")?;
-    let mut moved = 0;
+    let mut moved = rekey_upstreams(store, vault, current).await?;
     loop {
         let old = store.credentials_to_rekey(current, 100).await?;
         if old.is_empty() {

@@ -91,6 +91,9 @@ pub enum Error {
     /// The approval is for something else.
     #[error("the digest is not this execution's")]
     DigestMismatch,
+    /// The tool is another MCP server's.
+    #[error("the tool is the upstream '{0}' 's: it changes with that only, at /api/v1/upstreams/{0}")]
+    UpstreamTool(String),
     /// The tool is not the one any more that was asked for.
     #[error("the tool changed since its run was asked for")]
     ToolChanged,
@@ -227,6 +230,7 @@ impl Error {
             Self::WrongStatus(_) => "wrong_status",
             Self::OwnRequest => "own_request",
             Self::DigestMismatch => "digest_mismatch",
+            Self::UpstreamTool(_) => "upstream_tool",
             Self::ToolChanged => "tool_changed",
             Self::OutcomeUnknown => "outcome_unknown",
             Self::QueueFull { .. } => "queue_full",
@@ -272,6 +276,7 @@ impl Error {
             Self::ToolsExist(_) => (StatusCode::CONFLICT, Code::AlreadyExists),
             Self::ImportBroken { cause, .. } => cause.statuses(),
             Self::LeaseLost => (StatusCode::CONFLICT, Code::Aborted),
+            Self::UpstreamTool(_) => (StatusCode::CONFLICT, Code::FailedPrecondition),
             Self::Unavailable { .. } => (StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable),
             // Not what clients take for leave to try again.
             Self::InDoubt => (StatusCode::GATEWAY_TIMEOUT, Code::Unknown),

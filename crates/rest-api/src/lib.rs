@@ -128,6 +128,7 @@ fn assemble(
         queue: settings.queue.clone(),
         limits: settings.limits.clone(),
         retention: settings.retention.clone(),
+        upstreams: settings.upstreams.clone(),
         slow_listing: host.common.test_faults.contains(&Fault::SlowQuery),
         tasks: host.tasks.clone(),
         shutdown: host.shutdown.clone(),

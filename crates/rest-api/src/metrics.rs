@@ -59,6 +59,9 @@ telemetry::metrics! {
     /// Alerts of incidents that were looked into, by whether an explanation was found or none.
     pub static INCIDENT_EXPLANATIONS: Counter["result"] = "mcp_incident_explanations_total",
         known: &[&["found", "none"]];
+    /// Times that other MCP servers were asked for their tools, by result: ok or failed.
+    pub static UPSTREAM_REFRESHES: Counter["result"] = "mcp_upstream_refreshes_total",
+        known: &[&["ok", "failed"]];
     /// Workers' lease streams that are open.
     pub static LEASE_STREAMS: Gauge[] = "rest_api_lease_streams";
     /// Connections of the database pool, by state (idle, used).

@@ -1,5 +1,7 @@
 //! Reaches the workers: one call, a stream of progress, an outcome.
 
+pub(crate) mod upstreams;
+
 use crate::{built_ins::BuiltIns, error::Error, queue::report::Ended};
 use anyhow::Context as _;
 use bytes::Bytes;

@@ -35,6 +35,28 @@ pub struct Settings {
     pub retention: Retention,
     /// What the audit log tells.
     pub audit: Audit,
+    /// Other MCP servers.
+    pub upstreams: Upstreams,
+}
+
+/// Other MCP servers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Upstreams {
+    /// How many one tenant may register.
+    pub per_tenant: u32,
+    /// How often each is asked for its tools.
+    #[serde(with = "chassis::settings::duration")]
+    pub refresh_every: Duration,
+}
+
+impl Default for Upstreams {
+    fn default() -> Self {
+        Self {
+            per_tenant: 50,
+            refresh_every: Duration::from_secs(300),
+        }
+    }
 }
 
 /// What the audit log tells of requests over REST.
@@ -243,6 +265,9 @@ impl chassis::Settings for Settings {
             return Err(Invalid::new("limits.import_bytes", "1 byte to 64MiB"));
         }
         self.queue.validate()?;
+        if self.upstreams.refresh_every < Duration::from_secs(1) {
+            return Err(Invalid::new("upstreams.refresh_every", "at least 1s"));
+        }
         self.audit.validate()?;
         self.rate_limit
             .validate()

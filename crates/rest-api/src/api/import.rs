@@ -354,6 +354,8 @@ fn action(known: Option<&Tool>, spec: &ToolSpec, credentials: bool, on_conflict:
     match (known, on_conflict) {
         (None, _) => Action::Create,
         (Some(tool), _) if tool.spec == *spec && !credentials => Action::Keep,
+        // It changes with its upstream only.
+        (Some(tool), OnConflict::Replace) if tool.spec.options.upstream.is_some() => Action::Conflict,
         (Some(_), OnConflict::Skip) => Action::Skip,
         (Some(_), OnConflict::Replace) => Action::Replace,
         (Some(_), OnConflict::Fail) => Action::Conflict,

@@ -11,6 +11,7 @@ mod keys;
 mod maintenance;
 mod schedules;
 mod tools;
+mod upstreams;
 
 pub use contexts::{ItemsPage, Search};
 pub use executions::{Ask, HandedBatch, HandedRun, ResultPart, RunEvent, View, Waiting};
@@ -21,13 +22,14 @@ pub(crate) use incidents::look as look_into_incidents;
 pub use incidents::{Heard, Received};
 pub use keys::{IssuedKey, NewKey};
 pub use tools::{NewTool, ToolChange};
+pub use upstreams::{NewUpstream, UpstreamChange};
 
 use crate::{
     auth::Verifier,
     catalogue::Catalogue,
     queue::{Backlog, Hub},
     runner::Runner,
-    settings::{Limits, Queue, Retention},
+    settings::{Limits, Queue, Retention, Upstreams},
     store::SharedStore,
     vault::Vault,
 };
@@ -70,6 +72,8 @@ pub struct Parts {
     pub limits: Limits,
     /// How long things are kept.
     pub retention: Retention,
+    /// How other MCP servers are asked for their tools.
+    pub upstreams: Upstreams,
     /// A fault that a test planted: listing contexts runs a slow statement, too.
     pub slow_listing: bool,
     /// Runs what must outlive its request.

@@ -6,7 +6,7 @@ use crate::{
     store::{CatalogueChanges, CredentialsChange},
 };
 use domain::{
-    JsonObject, Principal, Scope,
+    Invalid, JsonObject, Principal, Scope,
     page::{Page, PageRequest},
     principal::MissingScope,
     tool::{Credentials, Tool, ToolSpec},
@@ -84,6 +84,7 @@ impl Api {
         require_visible(caller, &change.spec.name, "tool")?;
         require_whole(caller, &change.spec.name)?;
         self.check_spec(&change.spec)?;
+        self.refuse_upstreams_tool(caller, &change.spec.name).await?;
         let credentials = match change.credentials {
             None => CredentialsChange::Keep,
             Some(None) => CredentialsChange::Remove,
@@ -105,6 +106,7 @@ impl Api {
         caller.require(Scope::ToolsManage)?;
         require_visible(caller, name, "tool")?;
         require_whole(caller, name)?;
+        self.refuse_upstreams_tool(caller, name).await?;
         self.0
             .store
             .delete_tool(caller.tenant_id, name)
@@ -122,6 +124,10 @@ impl Api {
 
     fn check_spec(&self, spec: &ToolSpec) -> Result<()> {
         spec.check()?;
+        if spec.options.upstream.is_some() {
+            let expected = "left out: tools of other MCP servers come by /api/v1/upstreams";
+            return Err(Invalid::new("upstream", expected).into());
+        }
         self.0.schemas.check(&spec.input_schema)?;
         if let Some(selection) = &spec.options.selection {
             self.0.selections.check(selection)?;

@@ -52,6 +52,14 @@ impl Maintenance for Door {
         Ok(affected(self.api.follow_incidents(limit).await?))
     }
 
+    async fn refresh_upstreams(
+        &self,
+        request: Request<MaintenanceRequest>,
+    ) -> Result<Response<MaintenanceResponse>, Status> {
+        let limit = self.limit(&request)?;
+        Ok(affected(self.api.refresh_upstreams(limit).await?))
+    }
+
     async fn run_schedules(
         &self,
         request: Request<MaintenanceRequest>,

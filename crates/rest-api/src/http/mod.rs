@@ -14,6 +14,7 @@ mod keys;
 pub mod openapi;
 mod schedules;
 mod tools;
+mod upstreams;
 mod version;
 
 pub use guard::{Guard, authenticate};
@@ -40,6 +41,7 @@ fn described() -> OpenApiRouter<Api> {
         .merge(execute::routes())
         .merge(executions::routes())
         .merge(schedules::routes())
+        .merge(upstreams::routes())
         .merge(alerts::routes())
         .merge(incidents::routes())
         .merge(audit::routes());

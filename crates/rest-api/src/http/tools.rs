@@ -145,7 +145,7 @@ struct ToolBody {
     reason = "describes domain::tool::Credentials, which knows nothing of OpenAPI"
 )]
 #[serde(tag = "type", rename_all = "snake_case")]
-enum CredentialsInput {
+pub(super) enum CredentialsInput {
     Bearer { token: String },
     Basic { username: String, password: String },
     Header { name: String, value: String },
@@ -172,6 +172,20 @@ struct OptionsInput {
     selection: Option<String>,
     /// The most bytes of JSON text that an agent is shown of a result, 256 to 3145728.
     max_result_bytes: Option<u32>,
+    /// The tool is another MCP server's, and changes with it only. Never given, only shown.
+    #[schema(read_only)]
+    upstream: Option<UpstreamToolView>,
+}
+
+/// Which tool of which other MCP server it is.
+#[derive(ToSchema)]
+#[schema(as = UpstreamTool)]
+#[expect(dead_code, reason = "describes domain::tool::UpstreamTool")]
+struct UpstreamToolView {
+    /// The server's name, as it is registered here.
+    server: String,
+    /// The tool's name there.
+    tool: String,
 }
 
 /// Where an argument goes, and under which name if not its own.

@@ -19,6 +19,7 @@ pub(crate) enum Listing {
     Executions = 6,
     Schedules = 7,
     Incidents = 8,
+    Upstreams = 9,
     Audit = 10,
 }
 

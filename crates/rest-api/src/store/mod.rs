@@ -20,6 +20,7 @@ mod sqlite;
 mod text;
 mod timings;
 mod trace_comment;
+pub mod upstreams;
 
 pub use audit::{AuditFilter, AuditStore};
 pub use error::StoreError;
@@ -32,6 +33,7 @@ pub use queue::{
 };
 pub use schedules::ScheduleStore;
 pub use settings::DatabaseSettings;
+pub use upstreams::UpstreamStore;
 
 use domain::{
     ApiKeyId, ContextId, ExecutionId, Principal, ScheduleId, TenantId, Time, ToolId,
@@ -181,7 +183,7 @@ pub struct StatementTotals {
 ///
 /// Every method may answer [`StoreError::Unavailable`], and one that changes something [`StoreError::InDoubt`]; what else it may answer stands with it.
 #[async_trait::async_trait]
-pub trait Store: QueueStore + ScheduleStore + IncidentStore + AuditStore + InspectStore {
+pub trait Store: QueueStore + ScheduleStore + IncidentStore + AuditStore + UpstreamStore + InspectStore {
     /// `sqlite` or `postgresql`, as in `db.system.name`.
     fn system(&self) -> &'static str;
     /// How full the pool is.

@@ -19,6 +19,7 @@ mod statement;
 mod store;
 mod tenants;
 mod tools;
+mod upstreams;
 
 pub(super) use super::{
     dialect::{self, Db},

@@ -8,7 +8,7 @@ use crate::store::{
     rows::{Row as _, ToolRow, ToolToRunRow, json, micros, read_all, read_found},
 };
 use domain::{
-    TenantId, ToolId,
+    TenantId, ToolId, UpstreamId,
     page::{Page, PageRequest},
     tool::{Tool, ToolSpec},
 };
@@ -35,8 +35,9 @@ const INSERT: Statement = Statement::new(
     "tools.insert",
     concat!(
         "INSERT INTO tools (id, tenant_id, created_at, updated_at, version, revision, name, description, method, url,
-         headers, input_schema, timeout_ms, read_only, idempotent, destructive, options, credentials_key_id, credentials)
-         VALUES ($1, $2, $3, $3, 1, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17) RETURNING ", columns!()
+         headers, input_schema, timeout_ms, read_only, idempotent, destructive, options, credentials_key_id, credentials,
+         upstream_id)
+         VALUES ($1, $2, $3, $3, 1, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18) RETURNING ", columns!()
     ),
 );
 const UPDATE: Statement = Statement::new(
@@ -46,7 +47,7 @@ const UPDATE: Statement = Statement::new(
          url = $7, headers = $8, input_schema = $9, timeout_ms = $10, read_only = $11, idempotent = $12,
          destructive = $13, options = $14, credentials_key_id = CASE WHEN $17 THEN credentials_key_id ELSE $15 END,
          credentials = CASE WHEN $17 THEN credentials ELSE $16 END
-         WHERE tenant_id = $1 AND name = $4 RETURNING ", columns!()
+         WHERE tenant_id = $1 AND name = $4 AND upstream_id IS NOT DISTINCT FROM $18 RETURNING ", columns!()
     ),
 );
 const GET: Statement = Statement::new(
@@ -74,6 +75,14 @@ const BY_IDS: Statement = Statement::new(
         ids!("$1")
     ),
 );
+pub(super) const OF_UPSTREAM: Statement = Statement::new(
+    "tools.of_upstream",
+    concat!(
+        "SELECT ",
+        columns!(),
+        ", credentials_key_id, credentials FROM tools WHERE upstream_id = $1"
+    ),
+);
 const LIST: Statement = Statement::new(
     "tools.list",
     concat!(
@@ -96,7 +105,7 @@ const REMOVED_SINCE: Statement = Statement::new(
 );
 const DELETE: Statement = Statement::new(
     "tools.delete",
-    "DELETE FROM tools WHERE tenant_id = $1 AND name = $2 RETURNING id",
+    "DELETE FROM tools WHERE tenant_id = $1 AND name = $2 AND upstream_id IS NOT DISTINCT FROM $3 RETURNING id",
 );
 const BURY: Statement = Statement::new(
     "removed_tools.insert",
@@ -118,7 +127,7 @@ const REKEY: Statement = Statement::new(
 
 /// Counts a change of the catalogue. Holds every other change up until the transaction ends, so it comes first: then
 /// revisions become visible in their order, and none is missed.
-async fn next_revision(tx: &mut Transaction<'static, dialect::Db>) -> Result<i64> {
+pub(super) async fn next_revision(tx: &mut Transaction<'static, dialect::Db>) -> Result<i64> {
     let row = NEXT_REVISION.call().first::<(i64,)>(&mut **tx).await?;
     row.map(|(revision,)| revision).ok_or(StoreError::NotFound)
 }
@@ -131,6 +140,20 @@ pub(super) async fn create(
 ) -> Result<Tool> {
     let mut tx = store.begin().await?;
     let revision = next_revision(&mut tx).await?;
+    let tool = insert(&mut tx, revision, tenant, spec, credentials, None).await?;
+    commit(tx).await?;
+    Ok(tool)
+}
+
+/// Adds a tool, an HTTP API or one of that upstream.
+pub(super) async fn insert(
+    tx: &mut Transaction<'static, dialect::Db>,
+    revision: i64,
+    tenant: TenantId,
+    spec: &ToolSpec,
+    credentials: Option<&SealedCredentials>,
+    upstream: Option<UpstreamId>,
+) -> Result<Tool> {
     let call = INSERT
         .bind(ToolId::new().0)
         .bind(tenant.0)
@@ -152,10 +175,10 @@ pub(super) async fn create(
         .bind(spec.destructive)
         .bind(json(&spec.options)?)
         .bind(credentials.map(|c| c.key_id.clone()));
-    let call = call.bind(credentials.map(|c| c.sealed.clone()));
-    let tool = read_found(call.first::<ToolRow>(&mut *tx).await?)?;
-    commit(tx).await?;
-    Ok(tool)
+    let call = call
+        .bind(credentials.map(|c| c.sealed.clone()))
+        .bind(upstream.map(|id| id.0));
+    read_found(call.first::<ToolRow>(&mut **tx).await?)
 }
 
 pub(super) async fn update(
@@ -165,12 +188,27 @@ pub(super) async fn update(
     credentials: &CredentialsChange,
     if_version: Option<i64>,
 ) -> Result<Tool> {
+    let mut tx = store.begin().await?;
+    let revision = next_revision(&mut tx).await?;
+    let tool = replace(&mut tx, revision, tenant, spec, credentials, None).await?;
+    check_version(tool.version, if_version)?;
+    commit(tx).await?;
+    Ok(tool)
+}
+
+/// Replaces the tool of that name, an HTTP API or one of that upstream.
+pub(super) async fn replace(
+    tx: &mut Transaction<'static, dialect::Db>,
+    revision: i64,
+    tenant: TenantId,
+    spec: &ToolSpec,
+    credentials: &CredentialsChange,
+    upstream: Option<UpstreamId>,
+) -> Result<Tool> {
     let set = match credentials {
         CredentialsChange::Set(sealed) => Some(sealed),
         CredentialsChange::Keep | CredentialsChange::Remove => None,
     };
-    let mut tx = store.begin().await?;
-    let revision = next_revision(&mut tx).await?;
     let call = UPDATE
         .bind(tenant.0)
         .bind(micros(now()))
@@ -192,11 +230,10 @@ pub(super) async fn update(
     let call = call
         .bind(set.map(|c| c.key_id.clone()))
         .bind(set.map(|c| c.sealed.clone()));
-    let call = call.bind(*credentials == CredentialsChange::Keep);
-    let tool = read_found(call.first::<ToolRow>(&mut *tx).await?)?;
-    check_version(tool.version, if_version)?;
-    commit(tx).await?;
-    Ok(tool)
+    let call = call
+        .bind(*credentials == CredentialsChange::Keep)
+        .bind(upstream.map(|id| id.0));
+    read_found(call.first::<ToolRow>(&mut **tx).await?)
 }
 
 pub(super) async fn get(store: &SqlStore, tenant: TenantId, name: &str) -> Result<Tool> {
@@ -280,21 +317,36 @@ pub(super) async fn since(store: &SqlStore, revision: i64) -> Result<CatalogueCh
 pub(super) async fn delete(store: &SqlStore, tenant: TenantId, name: &str) -> Result<()> {
     let mut tx = store.begin().await?;
     let revision = next_revision(&mut tx).await?;
-    let row = DELETE
+    remove(&mut tx, revision, tenant, name, None).await?;
+    commit(tx).await
+}
+
+/// Removes the tool of that name, an HTTP API or one of that upstream, so that watches learn of it.
+pub(super) async fn remove(
+    tx: &mut Transaction<'static, dialect::Db>,
+    revision: i64,
+    tenant: TenantId,
+    name: &str,
+    upstream: Option<UpstreamId>,
+) -> Result<()> {
+    let call = DELETE
         .bind(tenant.0)
         .bind(name.to_owned())
-        .first::<(Uuid,)>(&mut *tx)
-        .await?;
+        .bind(upstream.map(|id| id.0));
+    let row = call.first::<(Uuid,)>(&mut **tx).await?;
     let (id,) = row.ok_or(StoreError::NotFound)?;
     let now = now();
     BURY.bind(id)
         .bind(tenant.0)
         .bind(revision)
         .bind(micros(now))
-        .execute(&mut *tx)
+        .execute(&mut **tx)
         .await?;
-    FORGET.bind(micros(now - REMOVALS_KEPT)).execute(&mut *tx).await?;
-    commit(tx).await
+    FORGET
+        .bind(micros(now - REMOVALS_KEPT))
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
 }
 
 pub(super) async fn to_rekey(

@@ -1,0 +1,29 @@
+-- Other MCP servers. Their tools are rows of `tools` that name them.
+
+CREATE TABLE upstreams (
+    id                 BLOB    NOT NULL PRIMARY KEY,
+    tenant_id          BLOB    NOT NULL REFERENCES tenants (id),
+    name               TEXT    NOT NULL,
+    url                TEXT    NOT NULL,
+    timeout_ms         INTEGER NOT NULL,
+    max_result_bytes   INTEGER,
+    tools              TEXT    NOT NULL,
+    enabled            INTEGER NOT NULL,
+    credentials_key_id TEXT,
+    credentials        BLOB,
+    version            INTEGER NOT NULL,
+    created_at         INTEGER NOT NULL,
+    updated_at         INTEGER NOT NULL,
+    next_refresh_at    INTEGER,
+    asked_at           INTEGER,
+    answered_at        INTEGER,
+    error_code         TEXT,
+    error_message      TEXT,
+    learnt             TEXT    NOT NULL DEFAULT '{}',
+    UNIQUE (tenant_id, name)
+) STRICT;
+CREATE INDEX upstreams_by_turn ON upstreams (next_refresh_at) WHERE enabled;
+
+-- NULL: an HTTP API that the tenant registered.
+ALTER TABLE tools ADD COLUMN upstream_id BLOB;
+CREATE INDEX tools_by_upstream ON tools (upstream_id) WHERE upstream_id IS NOT NULL;
