@@ -305,8 +305,8 @@ impl Run<'_> {
             ("TARGET_HOST", HOST.to_owned()),
             ("SINK_PORT", self.sink_port()?.to_string()),
             (
-                "INCIDENTS_KEY_FILE",
-                shown(&self.dir.join("scaled/alertmanager/secrets/incidents_api_key")),
+                "ALERTMANAGER_SECRETS",
+                shown(&self.dir.join("scaled/alertmanager/secrets")),
             ),
         ]);
         finish(&mut program)

@@ -7,7 +7,7 @@ use super::{
 };
 use serde_json::{Value, json};
 
-const LINKS: [(&str, &str); 7] = [
+const LINKS: [(&str, &str); 8] = [
     ("mcp-overview", "MCP Overview"),
     ("service", "Service"),
     ("tools-tenants", "Tools & tenants"),

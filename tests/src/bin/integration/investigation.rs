@@ -30,6 +30,8 @@ const CALLERS: usize = 12;
 const ALERT: &str = "McpToolLatencyBudgetBurn";
 /// The objective is judged over an hour, scaled a minute; and a group waits before it is told.
 const TOLD: Duration = Duration::from_secs(240);
+/// Where incidents are opened, in the containers' words.
+const WEBHOOK: &str = "http://rest-api:8080/api/v1/alerts";
 const OPEN: &str = "incidents://open";
 
 /// Calls a tool again and again, until it is dropped.
@@ -63,15 +65,14 @@ impl Drop for Load {
 /// # Errors
 /// When a step leads nowhere.
 pub(crate) async fn run(stack: &Stack) -> anyhow::Result<()> {
-    let key_file = stack.at.incidents_key_file.as_deref();
-    let key_file = key_file.context("--incidents-key-file: where Alertmanager reads the key from")?;
+    let secrets = stack.at.alertmanager_secrets.as_deref();
+    let secrets = secrets.context("--alertmanager-secrets: where Alertmanager reads the key from")?;
     let webhook = key(
         stack,
         "alertmanager",
         &["alerts:receive", "observe:read", "platform:observe"],
     )
     .await?;
-    write_key(key_file, &webhook.secret)?;
     let agent = key(
         stack,
         "agent",
@@ -85,8 +86,10 @@ pub(crate) async fn run(stack: &Stack) -> anyhow::Result<()> {
     .await?;
     let slow = Tool::register_at(stack, SLOW).await?;
     let quick = Tool::register(stack).await?;
+    let sink = page(secrets, WEBHOOK, &webhook.secret)?;
     let done = story(stack, &agent.secret, &slow.name, &quick.name).await;
     let removed = join_all([slow.remove(), quick.remove()]).await;
+    page(secrets, &sink, "nobody's")?;
     for key in [webhook, agent] {
         stack.rest.delete(&format!("/api/v1/keys/{}", key.id)).await?;
     }
@@ -109,9 +112,14 @@ async fn key(stack: &Stack, name: &str, scopes: &[&str]) -> anyhow::Result<Key> 
     })
 }
 
-/// In place: the file is mounted, and read anew for each notification.
-fn write_key(path: &Path, secret: &str) -> anyhow::Result<()> {
-    fs::write(path, secret).with_context(|| format!("writing {}", path.display()))
+/// Tells Alertmanager where incidents are opened and with which key; says where before. In place: the files are mounted,
+/// and read anew for each notification.
+fn page(secrets: &Path, url: &str, key: &str) -> anyhow::Result<String> {
+    let file = secrets.join("incidents_url");
+    let before = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+    fs::write(secrets.join("incidents_api_key"), key)?;
+    fs::write(&file, url)?;
+    Ok(before)
 }
 
 async fn story(stack: &Stack, key: &str, slow: &str, quick: &str) -> anyhow::Result<()> {

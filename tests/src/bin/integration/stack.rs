@@ -42,9 +42,9 @@ pub(crate) struct Addresses {
     /// The port of this host that the alert sinks listen on.
     #[arg(long, env = "SINK_PORT", default_value_t = 9199)]
     pub(crate) sink_port: u16,
-    /// The file that Alertmanager reads the key for incidents from.
-    #[arg(long, env = "INCIDENTS_KEY_FILE")]
-    pub(crate) incidents_key_file: Option<PathBuf>,
+    /// The folder that Alertmanager reads from where incidents are opened, and with which key.
+    #[arg(long, env = "ALERTMANAGER_SECRETS")]
+    pub(crate) alertmanager_secrets: Option<PathBuf>,
     /// The name by which containers reach this host.
     #[arg(long, env = "TARGET_HOST", default_value = "host.docker.internal")]
     pub(crate) target_host: String,
