@@ -9,6 +9,7 @@
     reason = "a scenario is read from top to bottom; cut up, it would lose its order"
 )]
 
+mod audit;
 mod conformance;
 mod contexts_mcp;
 mod contexts_rest;

@@ -8,10 +8,12 @@
     reason = "a test fails where it stands, and a table of cases is long but simple"
 )]
 
+mod audit;
 mod contexts;
 mod decisions;
 mod executions;
 mod harness;
+mod incidents;
 mod items;
 mod keys;
 mod leases;
@@ -23,6 +25,7 @@ mod signals;
 mod tenants;
 mod tools;
 mod unavailable;
+mod upstreams;
 
 macro_rules! contract {
     ($($module:ident :: $test:ident),+ $(,)?) => {
@@ -115,6 +118,26 @@ contract! {
     schedules::a_change_ends_the_turn_that_it_meets,
     schedules::racing_replicas_claim_each_schedule_once,
     schedules::another_tenants_schedules_do_not_exist,
+    audit::a_record_survives_the_round_trip_and_is_kept_once,
+    audit::records_are_found_by_what_they_tell,
+    audit::pages_of_records_go_on_where_the_last_one_ended,
+    audit::old_records_are_purged,
+    audit::another_tenants_records_do_not_exist,
+    incidents::a_group_has_one_open_incident,
+    incidents::a_change_is_told_in_the_context,
+    incidents::racing_replicas_open_one_incident,
+    incidents::an_explanation_is_looked_for_and_told_once,
+    incidents::racing_replicas_claim_each_explanation_once,
+    incidents::old_incidents_are_purged,
+    incidents::another_tenants_incidents_do_not_exist,
+    upstreams::an_upstream_survives_the_round_trip,
+    upstreams::an_answer_touches_only_what_changed,
+    upstreams::names_that_others_have_are_left_to_them,
+    upstreams::a_change_reaches_the_tools_and_ends_what_was_asked_before,
+    upstreams::with_an_upstream_its_tools_go,
+    upstreams::an_upstream_that_is_due_is_claimed_once,
+    upstreams::an_upstreams_credentials_are_rekeyed_with_its_tools,
+    upstreams::another_tenants_upstreams_do_not_exist,
     leases::one_owner_holds_a_lease_until_it_runs_out,
     unavailable::a_closed_store_says_so,
 }
