@@ -1,6 +1,32 @@
 //! The product's own tools over telemetry, one file each, and where each is found by its name.
 
+mod alerts;
 pub(crate) mod answer;
+mod compare_traces;
+mod create_silence;
+mod expire_silence;
+mod explain_alert;
+mod get_trace;
+mod health;
+mod list_alerts;
+mod list_metrics;
+mod list_silences;
+mod list_targets;
+mod log_labels;
+mod logs;
+mod query_logs;
+mod query_metrics;
+mod search_traces;
+mod series;
+mod service_health;
+mod slo_status;
+pub(crate) mod traces;
+#[cfg(test)]
+mod endures;
+mod redis_status;
+mod slow_queries;
+#[cfg(test)]
+mod databases;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -21,7 +47,25 @@ use std::time::SystemTime;
 
 /// Every one of them: `Entry::of::<tool::Tool>()`, a line each.
 fn entries() -> Entries {
-    Entries::from([])
+    Entries::from([
+        Entry::of::<query_metrics::Tool>(),
+        Entry::of::<list_metrics::Tool>(),
+        Entry::of::<list_targets::Tool>(),
+        Entry::of::<slow_queries::Tool>(),
+        Entry::of::<redis_status::Tool>(),
+        Entry::of::<search_traces::Tool>(),
+        Entry::of::<get_trace::Tool>(),
+        Entry::of::<compare_traces::Tool>(),
+        Entry::of::<create_silence::Tool>(),
+        Entry::of::<expire_silence::Tool>(),
+        Entry::of::<list_alerts::Tool>(),
+        Entry::of::<list_silences::Tool>(),
+        Entry::of::<log_labels::Tool>(),
+        Entry::of::<query_logs::Tool>(),
+        Entry::of::<service_health::Tool>(),
+        Entry::of::<slo_status::Tool>(),
+        Entry::of::<explain_alert::Tool>(),
+    ])
 }
 
 /// The product's own tools over the sources that this worker has.
