@@ -5,6 +5,7 @@
 mod documents;
 mod fake;
 mod hostile;
+mod mcp;
 mod queue;
 mod runs;
 mod service;

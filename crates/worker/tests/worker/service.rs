@@ -68,6 +68,18 @@ impl Maintenance for Rows {
     ) -> Result<Response<MaintenanceResponse>, Status> {
         self.step("reap", &request)
     }
+    async fn follow_incidents(
+        &self,
+        request: Request<MaintenanceRequest>,
+    ) -> Result<Response<MaintenanceResponse>, Status> {
+        self.step("incidents", &request)
+    }
+    async fn refresh_upstreams(
+        &self,
+        request: Request<MaintenanceRequest>,
+    ) -> Result<Response<MaintenanceResponse>, Status> {
+        self.step("upstreams", &request)
+    }
     async fn run_schedules(
         &self,
         request: Request<MaintenanceRequest>,
