@@ -171,7 +171,7 @@ mod tests {
     const PATH: &str = "/api/v2/alerts";
 
     /// As Alertmanager 0.31 tells one.
-    fn alert(name: &str, severity: &str, tenant: &str, status: Value) -> Value {
+    fn alert(name: &str, severity: &str, tenant: &str, status: &Value) -> Value {
         json!({
             "annotations": {
                 "summary": "rest-api answers with errors", "description": "x".repeat(500),
@@ -200,9 +200,9 @@ mod tests {
         fake.on(
             PATH,
             json!([
-                alert("Slow", "warning", "acme", active()),
-                alert("Down", "critical", "acme", silenced),
-                alert("HighErrorRate", "critical", "acme", active()),
+                alert("Slow", "warning", "acme", &active()),
+                alert("Down", "critical", "acme", &silenced),
+                alert("HighErrorRate", "critical", "acme", &active()),
             ]),
         );
         let sources = sources([("alerts", Kind::Alertmanager, &fake.url)]);
@@ -245,8 +245,8 @@ mod tests {
         fake.on(
             PATH,
             json!([
-                alert("A", "warning", "globex", active()),
-                alert("B", "warning", "acme", active())
+                alert("A", "warning", "globex", &active()),
+                alert("B", "warning", "acme", &active())
             ]),
         );
         let sources = sources([("alerts", Kind::Alertmanager, &fake.url)]);
@@ -267,7 +267,7 @@ mod tests {
     #[tokio::test]
     async fn many_are_cut_and_wrong_input_is_refused() {
         let fake = Fake::start().await;
-        let one = |n| alert(&format!("A{n}"), "info", "acme", active());
+        let one = |n| alert(&format!("A{n}"), "info", "acme", &active());
         fake.on(PATH, Value::Array((0..200).map(one).collect()));
         let sources = sources([("alerts", Kind::Alertmanager, &fake.url)]);
         let answer = call::<Tool>(&sources, json!({})).await.unwrap();

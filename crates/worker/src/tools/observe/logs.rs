@@ -20,8 +20,10 @@ pub(crate) const RANGE: (Duration, Duration) = (Duration::from_secs(3600), Durat
 pub(crate) const MAX_LINES: usize = 1000;
 /// How many are read where so many do not fit into the limit of an answer.
 const FEW_LINES: usize = 50;
-/// The longest LogQL that is sent, in bytes: it goes into a URL.
-const MAX_QUERY: usize = 4096;
+/// The longest LogQL that is taken, in bytes: what every version of Loki takes.
+const MAX_QUERY: usize = 5000;
+/// A longer query is posted, for not everything in between takes long addresses.
+const MAX_IN_ADDRESS: usize = 1500;
 
 /// What a query gave.
 pub(crate) enum Found {
@@ -70,15 +72,21 @@ async fn ask_for(access: &Access, question: &Question<'_>, limit: usize) -> Resu
         return Err(Failure::new(Code::InvalidArguments, message));
     }
     let direction = if question.forward { "forward" } else { "backward" };
+    let query = logql::enforce(question.query, access.matchers())?;
+    let long = query.len() > MAX_IN_ADDRESS;
     let parameters = [
-        ("query", logql::enforce(question.query, access.matchers())?),
+        ("query", query),
         ("start", time::nanos(question.range.start)),
         ("end", time::nanos(question.range.end)),
         ("limit", limit.to_string()),
         ("direction", direction.to_owned()),
         ("step", question.step.as_secs().max(1).to_string()),
     ];
-    let mut answer = access.get("/loki/api/v1/query_range", &parameters).await?;
+    let path = "/loki/api/v1/query_range";
+    let mut answer = match long {
+        true => access.post_form(path, &parameters).await?,
+        false => access.get(path, &parameters).await?,
+    };
     let result = answer["data"]["result"].take();
     match (answer["data"]["resultType"].as_str(), result) {
         (Some("streams"), Value::Array(streams)) => {

@@ -3,6 +3,7 @@
 use super::{
     answer::Answer,
     logs::{self, Filters, Found, Level, MAX_LINES, Question, RANGE, group, line::Line},
+    series,
 };
 use crate::{
     outcome::{Code, Failure},
@@ -18,8 +19,9 @@ use serde_json::Value;
 
 /// How many different lines are shown if nothing is said, and at most.
 const LIMIT: (usize, usize) = (50, 200);
-/// How many points a metric of lines has.
-const POINTS: u32 = 20;
+/// How many points of a metric of lines are asked for, and how many are shown, as [`super::query_metrics`] does.
+const RESOLUTION: u32 = 121;
+const POINTS: usize = 20;
 
 /// See [`BuiltIn::DESCRIPTION`].
 pub(crate) struct Tool;
@@ -74,7 +76,7 @@ impl BuiltIn for Tool {
             range,
             forward: arguments.direction == Some(Direction::Forward),
             lines: MAX_LINES,
-            step: time::step(&range, POINTS),
+            step: time::step(&range, RESOLUTION),
         };
         let found = logs::ask(&access, &question).await?;
         let mut answer = Answer::from(&access);
@@ -83,8 +85,14 @@ impl BuiltIn for Tool {
         answer.set("end", time::rfc3339(range.end));
         Ok(match found {
             Found::Lines { lines, full } => shown(answer, &question, lines, full, limit),
-            Found::Series(series) => {
-                answer.set("series", series);
+            Found::Series(found) => {
+                answer.set("type", "range");
+                answer.set("step", time::short(question.step));
+                let read = series::read(&access, &found)?;
+                if read.is_empty() {
+                    answer.note("no line that is counted matches in this time");
+                }
+                series::tell(&mut answer, read, Some(POINTS));
                 answer.finish("series")
             }
         })

@@ -129,6 +129,11 @@ async fn a_tenant_asks_for_its_own_streams_only() {
         call_for::<Tool>(&sources, "acme", arguments).await.unwrap();
         assert_eq!(fake.last().param("query"), sent);
     }
+    let long = json!({ "query": format!("{{a=\"{}\"}}", "b".repeat(2000)) });
+    call_for::<Tool>(&sources, "acme", long).await.unwrap();
+    let asked = fake.last();
+    let enforced = asked.param("query").starts_with(r#"{tenant_id="acme", a="#);
+    assert!(enforced && asked.method == "POST", "{asked:?}");
     let count = fake.asked().len();
     let hidden = json!({ "query": r#"{a="b"} /* " */ or {tenant_id="globex"} /* " */"# });
     let failure = call_for::<Tool>(&sources, "acme", hidden).await.unwrap_err();
@@ -144,7 +149,7 @@ async fn wrong_input_is_refused_before_anything_is_asked() {
     let sources = sources([("logs", Kind::Loki, &fake.url)]);
     for arguments in [
         json!({ "query": "{a=\"b\"}", "level": "error" }),
-        json!({ "query": format!("{{a=\"{}\"}}", "b".repeat(5000)) }),
+        json!({ "query": format!("{{a=\"{}\"}}", "b".repeat(5001)) }),
         json!({ "level": "fatal" }),
         json!({ "limit": 0 }),
         json!({ "limit": 201 }),
@@ -172,4 +177,35 @@ async fn wrong_input_is_refused_before_anything_is_asked() {
 #[tokio::test]
 async fn what_loki_does_to_it() {
     endures::<Tool>(Kind::Loki, PATH, json!({ "service": "rest-api" })).await;
+}
+
+#[tokio::test]
+async fn a_metric_of_lines_is_summarised() {
+    let fake = Fake::start().await;
+    let values: Vec<Value> = (0..120u32)
+        .map(|n| json!([1_793_617_200 + n * 30, if n == 60 { "500" } else { "1" }]))
+        .collect();
+    let result = json!([{ "metric": { "level": "error", "service": "rest-api" }, "values": values }]);
+    fake.on(
+        PATH,
+        json!({ "status": "success", "data": { "resultType": "matrix", "result": result } }),
+    );
+    let sources = sources([("logs", Kind::Loki, &fake.url)]);
+    let query = r#"sum by (service, level) (count_over_time({level="error"}[1m]))"#;
+    let answer = call::<Tool>(&sources, json!({ "query": query })).await.unwrap();
+    assert_eq!(
+        (&answer["type"], &answer["step"]),
+        (&json!("range"), &json!("30s"))
+    );
+    let series = &answer["series"][0];
+    assert_eq!(
+        series["labels"],
+        json!({ "level": "error", "service": "rest-api" })
+    );
+    assert_eq!(
+        (&series["min"], &series["max"], &series["last"]),
+        (&json!(1), &json!(500), &json!(1))
+    );
+    assert!(series["points"].as_array().unwrap().len() <= POINTS);
+    assert_eq!(fake.last().param("step"), "30");
 }
