@@ -134,6 +134,15 @@ impl Alert {
         rank(&self.severity)
     }
 
+    /// What it is about: the label that says so best, and its value.
+    pub fn subject(&self) -> Option<(&'static str, &str)> {
+        let word = |label: &&'static str| Some((*label, self.labels.get(*label)?.as_str()));
+        SUBJECTS
+            .iter()
+            .filter_map(word)
+            .find(|(_, value)| !value.is_empty() && !value.ends_with('…'))
+    }
+
     /// The alert that matters most: fires, is severe, began first.
     fn weight(&self) -> impl Ord {
         (self.rank(), self.fires(), std::cmp::Reverse(self.starts_at))

@@ -53,21 +53,21 @@ pub(super) fn wanted(caller: &Principal, alerts: &[Alert]) -> Vec<(String, JsonO
     let firing = by_weight(alerts).into_iter().filter(|alert| alert.fires());
     let each = firing.filter(|alert| names.insert(alert.name.clone()));
     each.take(MOST)
-        .map(|alert| (alert.name.clone(), arguments(alert)))
+        .map(|alert| (alert.name.clone(), arguments(alert, alerts)))
         .collect()
 }
 
-fn arguments(alert: &Alert) -> JsonObject {
-    let own = alert
-        .labels
-        .iter()
-        .filter(|(name, value)| name.as_str() != "alertname" && !value.ends_with('…'));
-    let labels: JsonObject = own
-        .map(|(name, value)| (name.clone(), Value::from(value.clone())))
-        .collect();
+/// The alert's name, and what all alerts of that name are about. Not all labels: some are put on by who sent the alert on,
+/// and its rule does not know them.
+fn arguments(alert: &Alert, alerts: &[Alert]) -> JsonObject {
     let mut arguments = JsonObject::from_iter([("alert".to_owned(), Value::from(alert.name.clone()))]);
-    if !labels.is_empty() {
-        arguments.insert("labels".to_owned(), labels.into());
+    let mut same = alerts
+        .iter()
+        .filter(|other| other.name == alert.name && !other.labels.is_empty());
+    if let Some((label, value)) = alert.subject()
+        && same.all(|other| other.labels.get(label).map(String::as_str) == Some(value))
+    {
+        arguments.insert("labels".to_owned(), json!({ label: value }));
     }
     arguments
 }
@@ -351,7 +351,7 @@ mod tests {
         assert_eq!(names, ["B", "D", "C"]);
         assert_eq!(
             Value::from(wanted[0].1.clone()),
-            json!({"alert": "B", "labels": {"service": "web", "severity": "critical"}})
+            json!({"alert": "B", "labels": {"service": "web"}})
         );
         assert!(super::wanted(&caller("alerts:receive"), &alerts).is_empty());
         assert!(announced(&caller("alerts:receive"), &[]).contains("observe:read"));
