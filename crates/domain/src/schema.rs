@@ -20,6 +20,8 @@ fn made<T: JsonSchema>(settings: SchemaSettings) -> JsonObject {
     let mut schema = generator.into_root_schema_for::<T>();
     schema.remove("title");
     schema.remove("$schema");
+    // The tool describes itself.
+    schema.remove("description");
     let object = schema.ensure_object();
     object.values_mut().for_each(tidy);
     object.clone()

@@ -39,6 +39,7 @@ mod tasks;
 mod tenancy;
 mod tools;
 mod trace_chain;
+mod upstreams;
 
 use e2e::{Backend, Json, Stack, Target, rest::Rest};
 

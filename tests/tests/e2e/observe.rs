@@ -3,9 +3,9 @@
 
 use crate::{Outcome, text};
 use axum::{
-    Form, Json as Body, Router,
-    extract::{Query, State},
-    routing::get,
+    Json as Body, Router,
+    extract::{RawQuery, State},
+    routing::any,
 };
 use e2e::{
     Backend, Era, Json, Stack, mcp,
@@ -14,11 +14,9 @@ use e2e::{
     stack::{MCP_SERVER, WORKER},
     wait_for,
 };
+use rmcp::ServiceError;
 use serde_json::json;
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::{net::TcpListener, task::JoinHandle};
 
 /// The most that listing all of the product's own tools may cost, bytes of JSON: about 6,000 tokens.
@@ -26,7 +24,6 @@ const MAX_LISTING: usize = 24_000;
 const UP: &str = r#"{"query": "up"}"#;
 
 type Asked = Arc<Mutex<Vec<String>>>;
-type Parameters = BTreeMap<String, String>;
 
 /// Answers every query with one sample, and keeps the queries. Stops when dropped.
 struct Prometheus {
@@ -40,11 +37,8 @@ impl Prometheus {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("http://{}", listener.local_addr()?);
         let asked = Asked::default();
-        let by_url =
-            async |State(asked): State<Asked>, Query(query): Query<Parameters>| answer(&asked, &query);
-        let by_form = async |State(asked): State<Asked>, Form(form): Form<Parameters>| answer(&asked, &form);
         let routes = Router::new()
-            .route("/api/v1/query", get(by_url).post(by_form))
+            .route("/api/v1/query", any(answer))
             .with_state(asked.clone());
         let server = tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, routes).await {
@@ -67,9 +61,17 @@ impl Drop for Prometheus {
     }
 }
 
-fn answer(asked: &Asked, parameters: &Parameters) -> Body<Json> {
-    let query = parameters.get("query").cloned().unwrap_or_default();
-    asked.lock().unwrap_or_else(PoisonError::into_inner).push(query);
+/// What is asked comes in the URL or in a form.
+async fn answer(State(asked): State<Asked>, RawQuery(query): RawQuery, form: String) -> Body<Json> {
+    let pairs = format!("http://source/?{}&{form}", query.unwrap_or_default());
+    let pairs = pairs.parse::<reqwest::Url>().ok();
+    let asked_for = pairs.iter().flat_map(reqwest::Url::query_pairs);
+    let mut asked = asked.lock().unwrap_or_else(PoisonError::into_inner);
+    asked.extend(
+        asked_for
+            .filter(|(name, _)| name == "query")
+            .map(|(_, query)| query.into_owned()),
+    );
     let sample = json!({"metric": {"__name__": "up", "job": "api"}, "value": [1_700_000_000, "1"]});
     Body(json!({"status": "success", "data": {"resultType": "vector", "result": [sample]}}))
 }
@@ -95,12 +97,17 @@ async fn names(client: &mcp::Client) -> anyhow::Result<Vec<String>> {
     Ok(tools.into_iter().map(|tool| tool.name.into_owned()).collect())
 }
 
-/// The stable code of a call that a tool's result says failed.
-async fn refused(client: &mcp::Client, arguments: &Json) -> anyhow::Result<String> {
-    let result = client.call("query_metrics", arguments).await?;
-    anyhow::ensure!(result.is_error == Some(true), "{result:?}");
-    let error = result.structured_content.unwrap_or_default();
-    Ok(text(&error["error"], "code").to_owned())
+/// The stable code of a call that fails: told to the agent in a result, to the client where there is no such tool.
+async fn refused(client: &mcp::Client, tool: &str, arguments: &Json) -> anyhow::Result<String> {
+    let error = match client.call(tool, arguments).await {
+        Err(ServiceError::McpError(error)) => error.data.unwrap_or_default(),
+        other => {
+            let result = other?;
+            anyhow::ensure!(result.is_error == Some(true), "{result:?}");
+            result.structured_content.unwrap_or_default()["error"].clone()
+        }
+    };
+    Ok(text(&error, "code").to_owned())
 }
 
 async fn execute(rest: &Rest, arguments: &Json) -> anyhow::Result<e2e::rest::Answer> {
@@ -141,17 +148,24 @@ async fn they_are_there_for_whom_a_source_is_granted_and_who_has_the_scope() -> 
                 "{}",
                 prometheus.last()
             );
-            assert_eq!(refused(&client, &json!({"query": 1})).await?, "invalid_arguments");
+            assert_eq!(
+                refused(&client, "query_metrics", &json!({"query": 1})).await?,
+                "invalid_arguments"
+            );
             client.close().await;
 
             let client = stack.mcp(&blind, era).await?;
             assert!(!names(&client).await?.contains(&"query_metrics".to_owned()));
-            assert_eq!(refused(&client, &up()).await?, "missing_scope");
+            assert_eq!(refused(&client, "query_metrics", &up()).await?, "missing_scope");
             client.close().await;
 
             let client = stack.mcp(&stranger, era).await?;
             assert_eq!(names(&client).await?, Vec::<String>::new(), "{era:?}");
-            assert_eq!(refused(&client, &up()).await?, "unknown_tool", "{era:?}");
+            assert_eq!(
+                refused(&client, "query_metrics", &up()).await?,
+                "unknown_tool",
+                "{era:?}"
+            );
             client.close().await;
 
             let client = stack.mcp(&platform, era).await?;
@@ -164,7 +178,8 @@ async fn they_are_there_for_whom_a_source_is_granted_and_who_has_the_scope() -> 
         let own = async |key: &str| -> anyhow::Result<Vec<String>> {
             let listed = stack.rest(key).get("/api/v1/built-in-tools").await?.expect(200)?;
             let items = listed["items"].as_array().cloned().unwrap_or_default();
-            assert!(items.iter().all(|tool| tool["toolset"] == "metrics"), "{listed}");
+            let set = items.iter().find(|tool| tool["name"] == "query_metrics");
+            assert!(set.is_none_or(|tool| tool["toolset"] == "metrics"), "{listed}");
             Ok(items.iter().map(|tool| text(tool, "name").to_owned()).collect())
         };
         assert!(own(&observer).await?.contains(&"query_metrics".to_owned()));
@@ -204,14 +219,16 @@ async fn a_client_and_a_key_choose_sets_of_them() -> Outcome {
             !listed.iter().any(|name| name.starts_with("context_")),
             "{listed:?}"
         );
-        let unseen = metrics.call("context_list", &json!({})).await?;
-        assert_eq!(unseen.is_error, Some(true));
+        assert_eq!(
+            refused(&metrics, "context_list", &json!({})).await?,
+            "unknown_tool"
+        );
         metrics.close().await;
 
         let contexts = connect("contexts").await?;
         let listed = names(&contexts).await?;
         assert!(listed.iter().all(|name| name.starts_with("context_")) && !listed.is_empty());
-        assert_eq!(refused(&contexts, &up()).await?, "unknown_tool");
+        assert_eq!(refused(&contexts, "query_metrics", &up()).await?, "unknown_tool");
         contexts.structured("context_list", &json!({})).await?;
         contexts.close().await;
     }
@@ -225,7 +242,7 @@ async fn a_client_and_a_key_choose_sets_of_them() -> Outcome {
     let limited = text(&made, "secret");
     let client = stack.mcp(limited, Era::Modern).await?;
     assert_eq!(names(&client).await?, Vec::<String>::new());
-    assert_eq!(refused(&client, &up()).await?, "unknown_tool");
+    assert_eq!(refused(&client, "query_metrics", &up()).await?, "unknown_tool");
     execute(&stack.rest(limited), &up())
         .await?
         .problem(404, "not_found")?;
@@ -325,7 +342,7 @@ async fn while_the_worker_is_away_they_are_listed_and_wait() -> Outcome {
     let (rest, client) = (stack.rest(&key), stack.mcp(&key, Era::Modern).await?);
     client.wait_for_tool("query_metrics").await?;
     stack.process_mut(WORKER).kill();
-    assert_eq!(refused(&client, &up()).await?, "unavailable");
+    assert_eq!(refused(&client, "query_metrics", &up()).await?, "unavailable");
     assert!(names(&client).await?.contains(&"query_metrics".to_owned()));
     let later = [("prefer", "respond-async")];
     let ask = json!({"arguments": {"query": "up"}});
