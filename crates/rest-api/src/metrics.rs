@@ -53,7 +53,7 @@ telemetry::metrics! {
     /// Incidents that are open, by tenant. Exported by one replica.
     pub static INCIDENTS_OPEN: Gauge["tenant_id"] = "mcp_incidents_open";
     /// Notifications of alerts, by what they came to: an incident opened, changed or resolved; all of it was known
-    /// (repeated); none is open and it opens none (ignored); refused: malformed, too large, or not with that key.
+    /// (repeated); none is open and it opens none (ignored); refused: malformed, or not with that key.
     pub static INCIDENT_NOTIFICATIONS: Counter["result"] = "mcp_incident_notifications_total",
         known: &[&["opened", "changed", "resolved", "repeated", "ignored", "refused"]];
     /// Alerts of incidents that were looked into, by whether an explanation was found or none.

@@ -20,6 +20,7 @@ mod detective;
 mod executions;
 mod failures;
 mod import;
+mod incidents;
 mod key_rules;
 mod keys;
 mod lifecycle;

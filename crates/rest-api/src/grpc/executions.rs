@@ -46,6 +46,7 @@ impl Door {
                 .deadline_in_ms
                 .map(|ms| clock::ahead(Duration::from_millis(ms))),
             schedule_id: None,
+            of_incident: false,
         })
     }
 

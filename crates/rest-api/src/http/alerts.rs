@@ -12,7 +12,7 @@ use axum::{
 };
 use chassis::Problem;
 use chrono::{DateTime, Utc};
-use domain::incident::{Alert, IncidentStatus, Notification, Said};
+use domain::incident::{Alert, IncidentStatus, MAX_ALERTS, Notification, Said};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
@@ -152,7 +152,13 @@ async fn take(api: &Api, caller: &domain::Principal, webhook: Webhook) -> Answer
     let told = Notification {
         group_key: webhook.group_key,
         over: webhook.status == IncidentStatus::Resolved,
-        alerts: webhook.alerts.into_iter().map(Alert::from).collect(),
+        // More are refused, and not read.
+        alerts: webhook
+            .alerts
+            .into_iter()
+            .take(MAX_ALERTS + 1)
+            .map(Alert::from)
+            .collect(),
         truncated: webhook.truncated_alerts,
     };
     Ok(Json(api.receive_alerts(caller, &told).await?.into()))

@@ -71,6 +71,7 @@ impl Call {
             priority: self.priority,
             deadline: self.deadline_in.map(Span::ahead),
             schedule_id: None,
+            of_incident: false,
         }
     }
 }

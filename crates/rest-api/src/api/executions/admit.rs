@@ -19,8 +19,8 @@ use ring::digest::{Context, SHA256};
 /// The greatest priority, and the least with its sign turned.
 const MAX_PRIORITY: i32 = 100;
 
-/// How idempotency keys begin that the product itself gives: of schedules' runs, and of confirmed calls.
-const RESERVED_KEYS: [&str; 2] = ["schedule:", "confirmed-"];
+/// How idempotency keys begin that the product itself gives: of schedules' and incidents' runs, and of confirmed calls.
+const RESERVED_KEYS: [&str; 3] = ["schedule:", "incident:", "confirmed-"];
 
 /// A call that may be made.
 pub(super) struct Admitted {
@@ -164,7 +164,7 @@ pub(in crate::api) fn check_priority(priority: i32) -> std::result::Result<(), I
 fn check(ask: &Ask) -> std::result::Result<(), Invalid> {
     check_priority(ask.priority)?;
     // Who took a key of ours before we do would decide what becomes of our call.
-    let ours = ask.confirmed || ask.schedule_id.is_some();
+    let ours = ask.confirmed || ask.of_incident || ask.schedule_id.is_some();
     let reserved = |key: &String| !ours && RESERVED_KEYS.iter().any(|prefix| key.starts_with(prefix));
     if ask.idempotency_key.as_ref().is_some_and(reserved) {
         let expected = format!("a key that does not begin with {}", RESERVED_KEYS.join(" or "));

@@ -44,6 +44,8 @@ pub struct Ask {
     pub deadline: Option<Time>,
     /// The schedule that asks.
     pub schedule_id: Option<ScheduleId>,
+    /// An incident asks.
+    pub of_incident: bool,
 }
 
 impl Api {

@@ -183,6 +183,7 @@ impl Api {
                 explanation.incident, explanation.position
             )),
             deadline: Some(explanation.created_at + PATIENCE),
+            of_incident: true,
             ..Ask::default()
         };
         match self.enqueue(&owner.principal, ask).await {
