@@ -3,7 +3,9 @@
 use crate::error::{Error, Result};
 use chassis::grpc::GrpcChannel;
 use domain::{Principal, Scope, api_key::Secret};
-use proto::v1::{contexts_client::ContextsClient, executions_client::ExecutionsClient};
+use proto::v1::{
+    contexts_client::ContextsClient, executions_client::ExecutionsClient, incidents_client::IncidentsClient,
+};
 use std::{sync::Arc, time::Duration};
 use telemetry::context::Context;
 use tonic::metadata::{Ascii, MetadataValue};
@@ -72,6 +74,8 @@ pub(crate) struct Upstream {
     pub(crate) contexts: ContextsClient<GrpcChannel>,
     /// Runs of registered tools.
     pub(crate) executions: ExecutionsClient<GrpcChannel>,
+    /// What alerts are about.
+    pub(crate) incidents: IncidentsClient<GrpcChannel>,
 }
 
 impl Upstream {
@@ -81,6 +85,7 @@ impl Upstream {
         Self {
             contexts: ContextsClient::new(channel.clone()).max_decoding_message_size(limit),
             executions: ExecutionsClient::new(channel.clone()).max_decoding_message_size(limit),
+            incidents: IncidentsClient::new(channel.clone()).max_decoding_message_size(limit),
         }
     }
 }

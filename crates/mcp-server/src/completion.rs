@@ -1,13 +1,15 @@
-//! `completion/complete`: what may stand in the place of a resource template's variable. Answers are ids, for that is
-//! what stands there; they are found by their beginning, or by the beginning of the context's or the tool's name.
+//! `completion/complete`: what may stand in the place of a resource template's variable, or of a prompt's argument.
+//! Answers are ids and names, for that is what stands there; they are found by their beginning, or by the beginning of the
+//! context's, the tool's or the incident's name.
 
 use crate::{
     error::{Error, Result},
+    prompts::{self, SERVICES, argument},
     resources::{self, Uri},
     tools::{Call, view},
 };
 use domain::Scope;
-use proto::v1::{ListContextsRequest, ListExecutionsRequest};
+use proto::v1::{ListContextsRequest, ListExecutionsRequest, ListIncidentsRequest};
 use rmcp::model::{CompleteRequestParams, CompleteResult, CompletionInfo, Reference};
 
 /// How many of the latest contexts or executions are looked through, in pages of so many.
@@ -18,19 +20,74 @@ const MAX_TYPED: usize = 256;
 
 /// What fits what was typed.
 pub(crate) async fn complete(call: Call<'_>, request: &CompleteRequestParams) -> Result<CompleteResult> {
-    let Reference::Resource(template) = &request.r#ref else {
-        return Err(Error::Arguments(
-            "ref: there are no prompts to complete".to_owned(),
-        ));
-    };
-    let (argument, typed) = (request.argument.name.as_str(), request.argument.value.as_str());
-    let mut fitting = Fitting::new(typed);
-    match (template.uri.as_str(), argument) {
-        (Uri::CONTEXTS, "id") => contexts(call, &mut fitting).await?,
-        (Uri::EXECUTIONS | Uri::RESULTS, "id") => executions(call, &mut fitting).await?,
+    let mut fitting = Fitting::new(&request.argument.value);
+    let name = request.argument.name.as_str();
+    match &request.r#ref {
+        Reference::Resource(template) => variable(call, &template.uri, name, &mut fitting).await?,
+        Reference::Prompt(prompt) => of_prompt(call, &prompt.name, name, &mut fitting).await?,
+        _ => {
+            return Err(Error::Arguments(
+                "ref: expected a prompt or a resource".to_owned(),
+            ));
+        }
+    }
+    fitting.into_result()
+}
+
+/// An argument of a prompt.
+async fn of_prompt(call: Call<'_>, prompt: &str, name: &str, fitting: &mut Fitting) -> Result<()> {
+    match prompts::takes(prompt, name) {
+        None => {
+            return Err(Error::Arguments(
+                "ref.name: expected a prompt of prompts/list".to_owned(),
+            ));
+        }
+        Some(false) => {
+            return Err(Error::Arguments(
+                "argument.name: the prompt does not take it".to_owned(),
+            ));
+        }
+        Some(true) => {}
+    }
+    match name {
+        argument::ALERT => fitting.look_at_names(knowledge::runbooks().iter().map(|runbook| runbook.alert)),
+        argument::INCIDENT => incidents(call, fitting).await?,
+        argument::SLO => {
+            fitting.look_at_names(knowledge::objectives().iter().map(|objective| objective.name))
+        }
+        argument::SERVICE => fitting.look_at_names(SERVICES),
+        // Ids of requests and traces come from elsewhere.
+        _ => {}
+    }
+    Ok(())
+}
+
+/// A variable of a resource template.
+async fn variable(call: Call<'_>, template: &str, name: &str, fitting: &mut Fitting) -> Result<()> {
+    match (template, name) {
+        (Uri::CONTEXTS, "id") => contexts(call, fitting).await?,
+        (Uri::EXECUTIONS | Uri::RESULTS, "id") => executions(call, fitting).await?,
+        (Uri::INCIDENTS | Uri::POSTMORTEMS, "id") => incidents(call, fitting).await?,
+        (Uri::RUNBOOK, "alert") => {
+            fitting.look_at_names(knowledge::runbooks().iter().map(|runbook| runbook.alert))
+        }
+        (Uri::DASHBOARDS, "uid") => {
+            for dashboard in knowledge::dashboards() {
+                fitting.look_at(dashboard.uid.to_owned(), dashboard.title);
+            }
+        }
         // Where pages begin is told by the pages.
         (Uri::RESULTS, "offset") => resources::require_executions(call.caller)?,
-        (Uri::CONTEXTS | Uri::EXECUTIONS | Uri::RESULTS, _) => {
+        (
+            Uri::CONTEXTS
+            | Uri::EXECUTIONS
+            | Uri::RESULTS
+            | Uri::INCIDENTS
+            | Uri::POSTMORTEMS
+            | Uri::RUNBOOK
+            | Uri::DASHBOARDS,
+            _,
+        ) => {
             return Err(Error::Arguments("argument.name: not in the template".to_owned()));
         }
         _ => {
@@ -39,7 +96,7 @@ pub(crate) async fn complete(call: Call<'_>, request: &CompleteRequestParams) ->
             ));
         }
     }
-    fitting.into_result()
+    Ok(())
 }
 
 /// What was found so far.
@@ -74,6 +131,13 @@ impl Fitting {
         }
     }
 
+    /// Names that stand for themselves.
+    fn look_at_names(&mut self, names: impl IntoIterator<Item = &'static str>) {
+        for name in names {
+            self.look_at(name.to_owned(), name);
+        }
+    }
+
     /// The cursor of the next page, unless there is none or enough was looked at.
     fn go_on(&mut self, cursor: String) -> Option<String> {
         self.more = !cursor.is_empty();
@@ -100,6 +164,25 @@ async fn contexts(call: Call<'_>, fitting: &mut Fitting) -> Result<()> {
         let page = call.upstream.contexts.clone().list(request).await?.into_inner();
         for context in page.contexts {
             fitting.look_at(context.id, &context.name);
+        }
+        cursor = fitting.go_on(page.next_cursor);
+        if cursor.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+async fn incidents(call: Call<'_>, fitting: &mut Fitting) -> Result<()> {
+    call.caller.require(Scope::ContextsRead)?;
+    let mut cursor = None;
+    loop {
+        let request = call.caller.request(ListIncidentsRequest {
+            page: view::page(PAGE, cursor),
+            ..Default::default()
+        });
+        let page = call.upstream.incidents.clone().list(request).await?.into_inner();
+        for incident in page.incidents {
+            fitting.look_at(incident.id, &incident.title);
         }
         cursor = fitting.go_on(page.next_cursor);
         if cursor.is_none() {

@@ -19,6 +19,7 @@ mod execute;
 mod handler;
 mod logging;
 pub mod metrics;
+mod prompts;
 mod refusal;
 mod resources;
 mod rules;

@@ -1,4 +1,4 @@
-//! Resources that clients are told of when they change: contexts and executions.
+//! Resources that clients are told of when they change: contexts, executions, and the list of open incidents.
 //!
 //! Each is followed by a stream of its own from rest-api, in the caller's name. A client of protocol version 2026-07-28
 //! names them when it opens a notification stream, and they last as long as that. A session of an older version
@@ -96,10 +96,16 @@ impl Subscriptions {
 /// The resource, when it is one that changes.
 fn watchable(uri: &str) -> Result<Uri> {
     match uri.parse()? {
-        uri @ (Uri::Context(_) | Uri::Execution(_)) => Ok(uri),
+        uri @ (Uri::Context(_) | Uri::Execution(_) | Uri::OpenIncidents) => Ok(uri),
         Uri::Result(..) => Err(Error::Arguments(
             "uri: a result does not change; subscribe to its execution".to_owned(),
         )),
+        Uri::Incident(_) | Uri::Postmortem(_) => Err(Error::Arguments(
+            "uri: subscribe to incidents://open, or to the incident's context".to_owned(),
+        )),
+        Uri::Runbooks | Uri::Runbook(_) | Uri::Metrics | Uri::Dashboard(_) => {
+            Err(Error::Arguments("uri: it does not change".to_owned()))
+        }
     }
 }
 

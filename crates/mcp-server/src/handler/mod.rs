@@ -17,7 +17,7 @@ use crate::{
     completion,
     confirm::Confirmations,
     logging::{self, Levels},
-    resources,
+    prompts, resources,
     settings::{self, Results, Tasks},
     span::{Answer, Operation, Wishes, caller, observed},
     subscriptions::Subscriptions,
@@ -31,8 +31,9 @@ use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     model::{
         CallToolRequestParams, CallToolResponse, CancelTaskParams, CompleteRequestParams, CompleteResult,
-        CustomRequest, CustomResult, DiscoverResult, GetTaskParams, GetTaskResult, Implementation,
-        InitializeRequestParams, InitializeResult, ListResourceTemplatesResult, ListResourcesResult,
+        CustomRequest, CustomResult, DiscoverResult, GetPromptRequestParams, GetPromptResponse,
+        GetPromptResult, GetTaskParams, GetTaskResult, Implementation, InitializeRequestParams,
+        InitializeResult, ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult,
         ListToolsResult, PaginatedRequestParams, ReadResourceRequestParams, ReadResourceResponse,
         ReadResourceResult, ServerCapabilities, ServerConfig, SetLevelRequestParams, SubscribeRequestParams,
         SubscriptionFilter, Tool, UnsubscribeRequestParams, UpdateTaskParams,
@@ -47,7 +48,9 @@ use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 const INSTRUCTIONS: &str = "Keep what you learn in contexts: shared working memory that survives you and that other \
-    agents and engineers of this tenant read. Search before you create. The other tools are this tenant's own.";
+    agents and engineers of this tenant read. Search before you create. When an alert fires, begin with the resource \
+    incidents://open and explain_alert; runbooks are at runbook://{alert}, and the prompt investigate_alert says how to go \
+    on. Answers say what they left out. The other tools are this tenant's own.";
 
 type Answered<T> = Result<T, ErrorData>;
 
@@ -94,6 +97,7 @@ pub(crate) fn info() -> ServerConfig {
         .enable_tools()
         .enable_tool_list_changed()
         .enable_tasks()
+        .enable_prompts()
         .enable_resources()
         .enable_resources_subscribe()
         .enable_completions()
@@ -274,6 +278,28 @@ impl ServerHandler for Handler {
             .map(|result: ReadResourceResult| result.into())
     }
 
+    async fn list_prompts(
+        &self,
+        _request: Option<PaginatedRequestParams>,
+        cx: RequestContext<RoleServer>,
+    ) -> Answered<ListPromptsResult> {
+        observed(&self.shared.wishes, Operation::of("prompts/list"), &cx, async {
+            Ok(prompts::list())
+        })
+        .await
+    }
+
+    async fn get_prompt(
+        &self,
+        request: GetPromptRequestParams,
+        cx: RequestContext<RoleServer>,
+    ) -> Answered<GetPromptResponse> {
+        let work = async { Ok(in_time(prompts::get(self.call(&*caller(&cx)?), &request)).await?) };
+        observed(&self.shared.wishes, Operation::of("prompts/get"), &cx, work)
+            .await
+            .map(|result: GetPromptResult| result.into())
+    }
+
     /// Called for every tools/call. Only a schema that asks for arguments in headers is of interest there, and the
     /// product's own have none.
     fn get_tool(&self, name: &str) -> Option<Tool> {
@@ -392,6 +418,8 @@ impl Answer for ListToolsResult {}
 impl Answer for ListResourcesResult {}
 impl Answer for ListResourceTemplatesResult {}
 impl Answer for ReadResourceResult {}
+impl Answer for ListPromptsResult {}
+impl Answer for GetPromptResult {}
 impl Answer for CompleteResult {}
 
 impl Answer for GetTaskResult {}

@@ -1,13 +1,17 @@
 //! The addresses of resources.
 
 use crate::error::Error;
-use domain::{ContextId, ExecutionId};
+use domain::{ContextId, ExecutionId, IncidentId};
 use std::{fmt, str::FromStr};
 
 const CONTEXT: &str = "context://";
 const EXECUTION: &str = "execution://";
 const RESULT: &str = "/result";
 const OFFSET: &str = "?offset=";
+const RUNBOOK: &str = "runbook://";
+const DASHBOARD: &str = "dashboard://";
+const INCIDENT: &str = "incident://";
+const POSTMORTEM: &str = "/postmortem";
 
 /// What a URI names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +22,20 @@ pub(crate) enum Uri {
     Execution(ExecutionId),
     /// An execution's result, from this byte on.
     Result(ExecutionId, u64),
+    /// What runbooks and dashboards there are.
+    Runbooks,
+    /// The runbook of an alert.
+    Runbook(&'static str),
+    /// What metrics there are.
+    Metrics,
+    /// What a dashboard's panels ask, by its stable id.
+    Dashboard(&'static str),
+    /// The incidents that are open.
+    OpenIncidents,
+    /// An incident.
+    Incident(IncidentId),
+    /// The draft of an incident's postmortem.
+    Postmortem(IncidentId),
 }
 
 impl Uri {
@@ -27,6 +45,20 @@ impl Uri {
     pub(crate) const EXECUTIONS: &str = "execution://{id}";
     /// Those of their results.
     pub(crate) const RESULTS: &str = "execution://{id}/result{?offset}";
+    /// The index of runbooks and dashboards.
+    pub(crate) const RUNBOOKS: &str = "runbooks://index";
+    /// Those of runbooks.
+    pub(crate) const RUNBOOK: &str = "runbook://{alert}";
+    /// The catalogue of metrics.
+    pub(crate) const METRICS: &str = "metrics://catalogue";
+    /// Those of dashboards.
+    pub(crate) const DASHBOARDS: &str = "dashboard://{uid}";
+    /// The incidents that are open.
+    pub(crate) const OPEN_INCIDENTS: &str = "incidents://open";
+    /// Those of incidents.
+    pub(crate) const INCIDENTS: &str = "incident://{id}";
+    /// Those of their postmortems.
+    pub(crate) const POSTMORTEMS: &str = "incident://{id}/postmortem";
 }
 
 impl FromStr for Uri {
@@ -35,6 +67,9 @@ impl FromStr for Uri {
     fn from_str(uri: &str) -> Result<Self, Error> {
         if let Some(id) = uri.strip_prefix(CONTEXT) {
             return id.parse().map(Self::Context).map_err(|_| missing());
+        }
+        if !uri.starts_with(EXECUTION) {
+            return guidance(uri).ok_or_else(missing);
         }
         let rest = uri.strip_prefix(EXECUTION).ok_or_else(missing)?;
         let (id, place) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
@@ -54,6 +89,33 @@ impl FromStr for Uri {
     }
 }
 
+/// What is there to guide whoever looks into an incident.
+fn guidance(uri: &str) -> Option<Uri> {
+    match uri {
+        Uri::RUNBOOKS => return Some(Uri::Runbooks),
+        Uri::METRICS => return Some(Uri::Metrics),
+        Uri::OPEN_INCIDENTS => return Some(Uri::OpenIncidents),
+        _ => {}
+    }
+    if let Some(alert) = uri.strip_prefix(RUNBOOK) {
+        let found = knowledge::runbooks()
+            .iter()
+            .find(|runbook| runbook.alert == alert);
+        return found.map(|runbook| Uri::Runbook(runbook.alert));
+    }
+    if let Some(uid) = uri.strip_prefix(DASHBOARD) {
+        let found = knowledge::dashboards()
+            .iter()
+            .find(|dashboard| dashboard.uid == uid);
+        return found.map(|dashboard| Uri::Dashboard(dashboard.uid));
+    }
+    let id = uri.strip_prefix(INCIDENT)?;
+    match id.strip_suffix(POSTMORTEM) {
+        Some(id) => id.parse().ok().map(Uri::Postmortem),
+        None => id.parse().ok().map(Uri::Incident),
+    }
+}
+
 impl fmt::Display for Uri {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -61,6 +123,13 @@ impl fmt::Display for Uri {
             Self::Execution(id) => write!(f, "{EXECUTION}{id}"),
             Self::Result(id, 0) => write!(f, "{EXECUTION}{id}{RESULT}"),
             Self::Result(id, offset) => write!(f, "{EXECUTION}{id}{RESULT}{OFFSET}{offset}"),
+            Self::Runbooks => f.write_str(Self::RUNBOOKS),
+            Self::Runbook(alert) => write!(f, "{RUNBOOK}{alert}"),
+            Self::Metrics => f.write_str(Self::METRICS),
+            Self::Dashboard(uid) => write!(f, "{DASHBOARD}{uid}"),
+            Self::OpenIncidents => f.write_str(Self::OPEN_INCIDENTS),
+            Self::Incident(id) => write!(f, "{INCIDENT}{id}"),
+            Self::Postmortem(id) => write!(f, "{INCIDENT}{id}{POSTMORTEM}"),
         }
     }
 }
@@ -86,6 +155,13 @@ mod tests {
             Uri::Execution(execution),
             Uri::Result(execution, 0),
             Uri::Result(execution, 65_536),
+            Uri::Runbooks,
+            Uri::Runbook("HighErrorRate"),
+            Uri::Metrics,
+            Uri::Dashboard("service"),
+            Uri::OpenIncidents,
+            Uri::Incident(IncidentId::new()),
+            Uri::Postmortem(IncidentId::new()),
         ] {
             assert_eq!(uri.to_string().parse(), Ok(uri), "{uri}");
         }
@@ -102,6 +178,11 @@ mod tests {
             format!("execution://{id}/results"),
             format!("execution://{id}/result?limit=1"),
             format!("execution://{id}?offset=1"),
+            "runbook://../README".to_owned(),
+            "runbook://".to_owned(),
+            "dashboard://nope".to_owned(),
+            "incidents://closed".to_owned(),
+            format!("incident://{id}/postmortem/2"),
         ] {
             assert_eq!(uri.parse::<Uri>().expect_err("none").code(), "not_found", "{uri}");
         }

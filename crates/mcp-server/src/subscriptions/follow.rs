@@ -10,7 +10,9 @@ use futures_util::{
     StreamExt as _, TryStreamExt as _,
     stream::{self, BoxStream},
 };
-use proto::v1::{Execution, GetContextRequest, GetExecutionRequest};
+use proto::v1::{
+    Execution, GetContextRequest, GetExecutionRequest, ListIncidentsResponse, WatchIncidentsRequest,
+};
 use std::{sync::Arc, time::Duration};
 use tonic::{Code, Status};
 
@@ -123,7 +125,23 @@ fn open(
             let stream = stream::once(opened).map_ok(tonic::Response::into_inner);
             stream.try_flatten().map_ok(|execution| mark(&execution)).boxed()
         }
+        Uri::OpenIncidents => {
+            let request = caller.request(WatchIncidentsRequest {});
+            let opened = async move { upstream.incidents.clone().watch(request).await };
+            let stream = stream::once(opened).map_ok(tonic::Response::into_inner);
+            stream.try_flatten().map_ok(|list| incidents(&list)).boxed()
+        }
+        // Only what changes is followed.
+        _ => stream::once(async { Err(Status::not_found("it does not change")) }).boxed(),
     }
+}
+
+fn incidents(list: &ListIncidentsResponse) -> Mark {
+    let state = |incident: &proto::v1::Incident| {
+        let updated = incident.updated_at.unwrap_or_default();
+        format!("{} {}.{}", incident.id, updated.seconds, updated.nanos)
+    };
+    list.incidents.iter().map(state).collect::<Vec<_>>().join(" ")
 }
 
 fn mark(execution: &Execution) -> Mark {
