@@ -14,6 +14,7 @@ use std::{
     process::{Child, Command, Stdio},
     time::Duration,
 };
+use telemetry::tasks;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -36,9 +37,9 @@ async fn start(manner: Manner) -> (u16, mpsc::UnboundedReceiver<&'static str>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let (tell, told) = mpsc::unbounded_channel();
-    tokio::spawn(async move {
+    tasks::spawn("database", async move {
         while let Ok((client, _)) = listener.accept().await {
-            tokio::spawn(serve(client, manner, tell.clone()));
+            tasks::spawn("client", serve(client, manner, tell.clone()));
         }
     });
     (port, told)
@@ -153,18 +154,11 @@ pub(super) async fn redis(password: &str) -> Option<Server> {
     let port = free_port();
     let program = std::env::var("TEST_REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned());
     let mut command = Command::new(program);
-    command.args([
-        "--port",
-        &port.to_string(),
-        "--bind",
-        "127.0.0.1",
-        "--save",
-        "",
-        "--requirepass",
-        password,
-    ]);
+    let settings =
+        format!("--port {port} --bind 127.0.0.1 --requirepass {password} --slowlog-log-slower-than 0");
     command
-        .args(["--slowlog-log-slower-than", "0"])
+        .args(settings.split(' '))
+        .args(["--save", ""])
         .stdout(Stdio::null());
     let Ok(child) = command.spawn() else {
         eprintln!("LEFT OUT: a real Redis (no redis-server on the PATH and no TEST_REDIS_SERVER)");
@@ -188,81 +182,30 @@ pub(super) async fn postgres() -> Option<Server> {
     let directory = std::env::temp_dir().join(format!("devops-mcp-worker-{}", uuid::Uuid::now_v7().simple()));
     fs::create_dir_all(&directory).unwrap();
     fs::write(directory.join("password"), "secret").unwrap();
-    let made = Command::new("openssl")
-        .args([
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:prime256v1",
-            "-nodes",
-            "-days",
-            "2",
-        ])
-        .args(["-subj", "/CN=db", "-addext", "subjectAltName=IP:127.0.0.1"])
-        .args([
-            "-addext",
-            "basicConstraints=critical,CA:FALSE",
-            "-keyout",
-            "key.pem",
-            "-out",
-            "cert.pem",
-        ])
-        .current_dir(&directory)
-        .output();
-    assert!(made.unwrap().status.success());
+    certify(&directory);
     for name in ["", "password", "cert.pem", "key.pem"] {
         own(&directory.join(name), account);
     }
-    let run = |program: &str| {
+    let run = |program: &str, arguments: &str| {
         let mut command = Command::new(programs.join(program));
         command
             .arg("-D")
             .arg(directory.join("data"))
-            .current_dir(&directory)
-            .stdout(Stdio::null());
+            .args(arguments.split_whitespace());
+        command.current_dir(&directory).stdout(Stdio::null());
         if let Some((user, group)) = account {
             command.uid(user).gid(group);
         }
         command
     };
-    let made = run("initdb")
-        .args([
-            "-U",
-            "postgres",
-            "-A",
-            "scram-sha-256",
-            "--pwfile",
-            "password",
-            "--no-sync",
-            "--locale=C.UTF-8",
-        ])
-        .status();
-    assert!(made.unwrap().success());
-    let port = free_port();
-    let at = |name: &str| directory.join(name).display().to_string();
-    let child = run("postgres")
-        .args([
-            "-p",
-            &port.to_string(),
-            "-c",
-            "listen_addresses=127.0.0.1",
-            "-c",
-            "unix_socket_directories=",
-        ])
-        .args([
-            "-c",
-            "fsync=off",
-            "-c",
-            "shared_preload_libraries=pg_stat_statements",
-            "-c",
-            "ssl=on",
-        ])
-        .args(["-c", &format!("ssl_cert_file={}", at("cert.pem"))])
-        .args(["-c", &format!("ssl_key_file={}", at("key.pem"))])
-        .stderr(Stdio::null())
-        .spawn();
+    let initdb = "-U postgres -A scram-sha-256 --pwfile password --no-sync --locale=C.UTF-8";
+    assert!(run("initdb", initdb).status().unwrap().success());
+    let (port, here) = (free_port(), directory.display());
+    let settings = format!(
+        "-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off -c ssl=on \
+         -c shared_preload_libraries=pg_stat_statements -c ssl_cert_file={here}/cert.pem -c ssl_key_file={here}/key.pem"
+    );
+    let child = run("postgres", &settings).stderr(Stdio::null()).spawn();
     let server = Server {
         child: child.unwrap(),
         directory: Some(directory.clone()),
@@ -270,6 +213,14 @@ pub(super) async fn postgres() -> Option<Server> {
     };
     answers(port).await;
     Some(server)
+}
+
+fn certify(directory: &std::path::Path) {
+    let arguments = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=db \
+        -addext subjectAltName=IP:127.0.0.1 -addext basicConstraints=critical,CA:FALSE -keyout key.pem -out cert.pem";
+    let mut openssl = Command::new("openssl");
+    openssl.args(arguments.split_whitespace()).current_dir(directory);
+    assert!(openssl.output().unwrap().status.success());
 }
 
 fn own(path: &std::path::Path, account: Option<(u32, u32)>) {

@@ -24,7 +24,7 @@ pub(super) struct Tool;
 #[serde(deny_unknown_fields)]
 pub(super) struct Arguments {
     trace_id: String,
-    /// Default 100, at most 500
+    /// 1-500, default 100
     max_spans: Option<usize>,
     source: Option<String>,
 }

@@ -152,89 +152,115 @@ fn keyspace((name, text): (&String, &String)) -> Option<(String, Value)> {
 
 /// What looks wrong, in sentences; the worst first.
 fn findings(told: &Told) -> Vec<String> {
+    let parts = [standing(told), memory(told), clients(told), durability(told)];
+    let wrong = parts.into_iter().flatten().filter(|(wrong, _)| *wrong);
+    wrong.map(|(_, sentence)| sentence).collect()
+}
+
+fn is(told: &Told, name: &str, word: &str) -> bool {
+    told.info.get(name).is_some_and(|value| value == word)
+}
+
+fn percent(part: f64, whole: f64) -> f64 {
+    (part / whole * 100.0).round()
+}
+
+fn standing(told: &Told) -> Vec<(bool, String)> {
+    let ping = told.ping.as_secs_f64() * 1e3;
+    vec![
+        (
+            is(told, "loading", "1"),
+            "it is loading its data and refuses commands until then".into(),
+        ),
+        (
+            is(told, "master_link_status", "down"),
+            "it is a replica that has lost its master: what it answers is old".into(),
+        ),
+        (ping > 50.0, format!("a PING took {} ms", ping.round())),
+    ]
+}
+
+fn memory(told: &Told) -> Vec<(bool, String)> {
     let at = |name: &str| number(told, name);
-    let is = |name: &str, word: &str| told.info.get(name).is_some_and(|value| value == word);
-    let percent = |part: f64, whole: f64| (part / whole * 100.0).round();
-    let mut found = Vec::new();
-    let mut find = |wrong: bool, sentence: String| {
-        if wrong {
-            found.push(sentence);
-        }
-    };
-    find(
-        is("loading", "1"),
-        "it is loading its data and refuses commands until then".into(),
-    );
-    find(
-        is("master_link_status", "down"),
-        "it is a replica that has lost its master: what it answers is old".into(),
-    );
     let (used, most) = (at("used_memory"), at("maxmemory"));
     let policy = told.info.get("maxmemory_policy").map_or("", String::as_str);
-    let full = most > 0.0 && used > 0.9 * most;
     let then = match policy {
         "noeviction" => "at the limit it refuses writes (noeviction)".to_owned(),
         policy => format!("at the limit it removes keys ({policy})"),
     };
-    find(
-        full,
-        format!("memory is at {} % of maxmemory; {then}", percent(used, most)),
+    let (share, evicted, ratio) = (
+        percent(used, most),
+        at("evicted_keys"),
+        at("mem_fragmentation_ratio"),
     );
-    find(
-        at("evicted_keys") > 0.0,
-        format!("it removed {} keys for want of memory", at("evicted_keys")),
-    );
-    let rejected = at("rejected_connections");
-    find(
-        rejected > 0.0,
-        format!("it refused {rejected} connections: maxclients was reached"),
-    );
+    // Of little memory any ratio is possible.
+    let matters = used > 100e6;
+    vec![
+        (
+            most > 0.0 && used > 0.9 * most,
+            format!("memory is at {share} % of maxmemory; {then}"),
+        ),
+        (
+            evicted > 0.0,
+            format!("it removed {evicted} keys for want of memory"),
+        ),
+        (
+            matters && ratio > 1.5,
+            format!("it holds {ratio} times the memory that it uses (fragmentation)"),
+        ),
+        (
+            matters && (0.01..0.9).contains(&ratio),
+            format!("only {ratio} of its memory is resident: it is swapped out"),
+        ),
+    ]
+}
+
+fn clients(told: &Told) -> Vec<(bool, String)> {
+    let at = |name: &str| number(told, name);
+    let (rejected, blocked) = (at("rejected_connections"), at("blocked_clients"));
     let (clients, limit) = (at("connected_clients"), at("maxclients"));
     let crowded = limit > 0.0 && clients > 0.8 * limit;
-    find(
-        crowded,
-        format!(
-            "{clients} clients are {} % of maxclients",
-            percent(clients, limit)
-        ),
-    );
-    find(
-        at("blocked_clients") > 0.0,
-        format!("{} clients wait in a blocking command", at("blocked_clients")),
-    );
-    find(
-        is("rdb_last_bgsave_status", "err"),
-        "its last snapshot failed: it may refuse writes".into(),
-    );
-    find(
-        is("aof_last_write_status", "err"),
-        "its last write to the append-only file failed".into(),
-    );
-    let ratio = at("mem_fragmentation_ratio");
-    let matters = used > 100e6;
-    find(
-        ratio > 1.5 && matters,
-        format!("it holds {ratio} times the memory that it uses (fragmentation)"),
-    );
-    find(
-        (0.01..0.9).contains(&ratio) && matters,
-        format!("only {ratio} of its memory is resident: it is swapped out"),
-    );
     let asked = at("keyspace_hits") + at("keyspace_misses");
-    if let Some(ratio) = hit_ratio(told).filter(|ratio| *ratio < 0.5 && asked > 1000.0) {
-        find(
-            true,
+    let ratio = hit_ratio(told).unwrap_or(1.0);
+    vec![
+        (
+            rejected > 0.0,
+            format!("it refused {rejected} connections: maxclients was reached"),
+        ),
+        (
+            crowded,
+            format!(
+                "{clients} clients are {} % of maxclients",
+                percent(clients, limit)
+            ),
+        ),
+        (
+            blocked > 0.0,
+            format!("{blocked} clients wait in a blocking command"),
+        ),
+        (
+            ratio < 0.5 && asked > 1000.0,
             format!("{} % of look-ups found their key", percent(ratio, 1.0)),
-        );
-    }
-    let ping = told.ping.as_secs_f64() * 1e3;
-    find(ping > 50.0, format!("a PING took {} ms", ping.round()));
-    let fork = at("latest_fork_usec") / 1e3;
-    find(
-        fork > 200.0,
-        format!("its last fork stopped it for {} ms", fork.round()),
-    );
-    found
+        ),
+    ]
+}
+
+fn durability(told: &Told) -> Vec<(bool, String)> {
+    let fork = number(told, "latest_fork_usec") / 1e3;
+    vec![
+        (
+            is(told, "rdb_last_bgsave_status", "err"),
+            "its last snapshot failed: it may refuse writes".into(),
+        ),
+        (
+            is(told, "aof_last_write_status", "err"),
+            "its last write to the append-only file failed".into(),
+        ),
+        (
+            fork > 200.0,
+            format!("its last fork stopped it for {} ms", fork.round()),
+        ),
+    ]
 }
 
 /// A slow command, without the arguments that are no key.

@@ -27,11 +27,9 @@ pub(super) struct Tool;
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Arguments {
-    /// Takes part in the trace
     service: String,
-    /// One of its operations
     operation: Option<String>,
-    /// Of the operation: 250ms, 2s
+    /// Such as 250ms
     min_duration: Option<String>,
     max_duration: Option<String>,
     #[serde(default)]
@@ -39,10 +37,10 @@ pub(super) struct Arguments {
     /// Span attributes
     #[serde(default)]
     tags: BTreeMap<String, String>,
-    /// RFC 3339 or -1h (default)
+    /// RFC 3339 or relative; default -1h
     start: Option<String>,
     end: Option<String>,
-    /// Default 20, at most 100
+    /// 1-100, default 20
     limit: Option<usize>,
     source: Option<String>,
 }
@@ -50,8 +48,8 @@ pub(super) struct Arguments {
 impl BuiltIn for Tool {
     const NAME: &'static str = "search_traces";
     const TITLE: &'static str = "Search traces";
-    const DESCRIPTION: &'static str = "Finds traces of a service, newest first: id, root, duration, services and \
-        first error of each. Filter by operation, duration, errors or span attributes; then read one with get_trace.";
+    const DESCRIPTION: &'static str = "Finds traces of a service, newest first, each with its id, root, duration, \
+        services and first error. Read one with get_trace.";
     const NEEDS: &'static [Kind] = &[Kind::Jaeger];
     type Arguments = Arguments;
 

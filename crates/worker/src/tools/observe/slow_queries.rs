@@ -26,7 +26,7 @@ pub(super) struct Tool;
 pub(super) struct Arguments {
     #[serde(default)]
     order: Order,
-    /// Default 10, at most 50
+    /// 1-50, default 10
     limit: Option<u32>,
     source: Option<String>,
 }
@@ -40,7 +40,6 @@ enum Order {
     Max,
     Calls,
     Rows,
-    /// Blocks read from disk
     Reads,
 }
 

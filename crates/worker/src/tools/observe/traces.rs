@@ -185,7 +185,7 @@ pub(crate) async fn fetch(access: &Access, id: &str) -> Result<Trace, Failure> {
     let seen = found.filter(|trace| trace.is_open_to(access.matchers()));
     seen.ok_or_else(|| {
         let message = format!(
-            "{} has no trace {id}: not sampled, not kept any more, or not yet there",
+            "the source `{}` has no trace {id}: not sampled, not kept any more, or not yet there",
             access.name()
         );
         Failure::new(Code::InvalidArguments, message)

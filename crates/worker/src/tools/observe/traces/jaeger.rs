@@ -121,7 +121,7 @@ fn span(kept: KeptSpan, trace: &str, processes: &HashMap<String, (Arc<str>, Arc<
     });
     Span {
         id: kept.span_id,
-        parent: parent(kept.references, trace),
+        parent: parent(&kept.references, trace),
         service,
         operation: kept.operation_name,
         kind,
@@ -134,7 +134,7 @@ fn span(kept: KeptSpan, trace: &str, processes: &HashMap<String, (Arc<str>, Arc<
 }
 
 /// A reference to another trace is a link. What it follows from is a parent where nothing else is.
-fn parent(references: Vec<Reference>, trace: &str) -> Option<String> {
+fn parent(references: &[Reference], trace: &str) -> Option<String> {
     let same = || references.iter().filter(|reference| reference.trace_id == trace);
     let child = same().find(|reference| reference.ref_type == "CHILD_OF");
     let parent = child.or_else(|| same().next())?;

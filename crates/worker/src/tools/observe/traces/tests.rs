@@ -56,50 +56,58 @@ pub(in crate::tools::observe) fn large(spans: usize) -> Value {
 /// What must hold of each of these tools whatever happens to its source.
 pub(in crate::tools::observe) async fn bears_its_source<B: BuiltIn>(arguments: Value) {
     let fake = Fake::start().await;
-    let one = sources([("traces", Kind::Jaeger, &fake.url)]);
-    let failing = async |status: u16, body: &str| {
-        fake.on_status("/api/traces", status, body);
-        call::<B>(&one, arguments.clone()).await.unwrap_err()
-    };
-    assert_eq!(failing(500, "{}").await.code, Code::SourceError);
-    assert_eq!(failing(503, "").await.code, Code::SourceUnavailable);
-    assert_eq!(failing(200, r#"{"data": 5}"#).await.code, Code::SourceError);
-    assert_eq!(failing(200, "<html>").await.code, Code::SourceError);
+    let at = |url: &str| sources([("traces", Kind::Jaeger, url)]);
+    let one = at(&fake.url);
     let refusal =
         r#"{"data":null,"total":0,"limit":0,"offset":0,"errors":[{"code":400,"msg":"cannot parse"}]}"#;
-    let refused = failing(400, refusal).await;
-    assert_eq!(refused.code, Code::InvalidArguments);
-    assert!(refused.message.contains("cannot parse"), "{}", refused.message);
     let huge = format!(r#"{{"data":["{}"]}}"#, "x".repeat(2 << 20));
-    assert_eq!(failing(200, &huge).await.code, Code::ResponseTooLarge);
+    for (status, body, code) in [
+        (500, "{}", Code::SourceError),
+        (503, "", Code::SourceUnavailable),
+        (200, r#"{"data": 5}"#, Code::SourceError),
+        (200, "<html>", Code::SourceError),
+        (200, &huge, Code::ResponseTooLarge),
+        (400, refusal, Code::InvalidArguments),
+    ] {
+        fake.on_status("/api/traces", status, body);
+        let failure = call::<B>(&one, arguments.clone()).await.unwrap_err();
+        assert_eq!(failure.code, code, "{failure}");
+        assert_eq!(
+            failure.message.contains("cannot parse"),
+            body == refusal,
+            "{failure}"
+        );
+    }
 
-    let away = sources([("traces", Kind::Jaeger, "http://127.0.0.1:1")]);
-    let failure = call::<B>(&away, arguments.clone()).await.unwrap_err();
-    assert_eq!(failure.code, Code::SourceUnavailable);
-    let mut elsewhere = arguments.clone();
-    elsewhere["source"] = "nowhere".into();
-    let failure = call::<B>(&away, elsewhere).await.unwrap_err();
-    assert_eq!(failure.code, Code::UnknownSource);
-    let mut unknown = arguments.clone();
-    unknown["surprise"] = 1.into();
-    let failure = call::<B>(&away, unknown).await.unwrap_err();
-    assert_eq!(failure.code, Code::InvalidArguments);
+    let away = at("http://127.0.0.1:1");
+    for (member, value, code) in [
+        ("source", "traces", Code::SourceUnavailable),
+        ("source", "nowhere", Code::UnknownSource),
+        ("surprise", "", Code::InvalidArguments),
+    ] {
+        let mut arguments = arguments.clone();
+        arguments[member] = value.into();
+        let failure = call::<B>(&away, arguments).await.unwrap_err();
+        assert_eq!(failure.code, code, "{failure}");
+    }
+    waits_no_longer_than_it_may::<B>(arguments).await;
+}
 
-    let slow = Fake::start().await;
-    slow.hang("/api/traces");
-    let hanging = sources([("traces", Kind::Jaeger, &slow.url)]);
+async fn waits_no_longer_than_it_may<B: BuiltIn>(arguments: Value) {
+    let fake = Fake::start().await;
+    fake.hang("/api/traces");
+    let hanging = sources([("traces", Kind::Jaeger, &fake.url)]);
     let failure = call::<B>(&hanging, arguments.clone()).await.unwrap_err();
     assert_eq!(failure.code, Code::Timeout);
 
-    let left = Fake::start().await;
-    left.hang("/api/traces");
-    let hanging = sources([("traces", Kind::Jaeger, &left.url)]);
-    let calling = call::<B>(&hanging, arguments);
+    let fake = Fake::start().await;
+    fake.hang("/api/traces");
+    let hanging = sources([("traces", Kind::Jaeger, &fake.url)]);
     tokio::select! {
-        _ = calling => panic!("nothing was answered"),
-        () = left.is_asked() => {} // the call is dropped here
+        _ = call::<B>(&hanging, arguments) => panic!("nothing was answered"),
+        () = fake.is_asked() => {} // the call is dropped here
     }
-    left.is_left().await;
+    fake.is_left().await;
 }
 
 #[test]
