@@ -19,6 +19,7 @@ mod debug_tasks;
 mod detective;
 mod executions;
 mod failures;
+mod guidance;
 mod import;
 mod incidents;
 mod key_rules;
