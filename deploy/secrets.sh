@@ -31,3 +31,6 @@ secret grafana_admin_password hex 12
 secret slack_webhook_url printf %s https://slack.invalid/put-the-webhook-url-here
 secret pagerduty_routing_key printf %s put-the-routing-key-here
 secret dead_man_url printf %s https://dead-man.invalid/put-the-ping-url-here
+# Agents are told once this is a key of DevOps MCP itself: docs/OPERATIONS.md#incidents.
+secret incidents_url printf %s http://rest-api:8080/api/v1/alerts
+secret incidents_api_key printf %s put-the-api-key-here

@@ -298,7 +298,11 @@ alertmanager() {
   printf %s https://slack.invalid/put-the-webhook-url-here >"$work/slack_webhook_url"
   printf %s put-the-routing-key-here >"$work/pagerduty_routing_key"
   printf %s https://dead-man.invalid/put-the-ping-url-here >"$work/dead_man_url"
-  make "$monitoring" alertmanager Opaque slack_webhook_url pagerduty_routing_key dead_man_url
+  # Agents are told once this is a key of DevOps MCP itself: docs/OPERATIONS.md#incidents.
+  printf %s "http://rest-api.$namespace.svc:8080/api/v1/alerts" >"$work/incidents_url"
+  printf %s put-the-api-key-here >"$work/incidents_api_key"
+  make "$monitoring" alertmanager Opaque \
+    slack_webhook_url pagerduty_routing_key dead_man_url incidents_url incidents_api_key
   echo "  it notifies nobody yet: put the real values in"
 }
 

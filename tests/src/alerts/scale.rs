@@ -44,6 +44,8 @@ pub fn write(repository: &Path, out: &Path, sink: &str) -> anyhow::Result<()> {
     fs::write(secrets.join("slack_webhook_url"), format!("{sink}/slack"))?;
     fs::write(secrets.join("pagerduty_routing_key"), ROUTING_KEY)?;
     fs::write(secrets.join("dead_man_url"), format!("{sink}/dead-man"))?;
+    fs::write(secrets.join("incidents_url"), format!("{sink}/agents"))?;
+    fs::write(secrets.join("incidents_api_key"), "nobody's")?;
     change(&to.join("config.yml"), &to.join("config.yml"), |config| {
         let global = entry(config, "global")?;
         set(global, "pagerduty_url", &format!("{sink}/v2/enqueue"));

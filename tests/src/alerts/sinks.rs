@@ -55,6 +55,8 @@ impl Sinks {
             .route("/slack", post(slack))
             .route("/v2/enqueue", post(pagerduty))
             .route("/dead-man", post(dead_man))
+            // Agents are told what people are told, too.
+            .route("/agents", post(async || StatusCode::OK))
             .route("/tools/works", any(async || Json(json!({ "done": true }))))
             .route("/tools/fails", any(fails))
             .route("/tools/holds", any(holds))

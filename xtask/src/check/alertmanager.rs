@@ -60,7 +60,14 @@ pub(super) fn check(workspace: &Workspace) -> anyhow::Result<Outcome> {
 
 /// What amtools before [`URL_FILE`] take for the same.
 fn for_old(config: &str) -> String {
-    config.replace("url_file: /run/secrets/dead_man_url", "url: http://localhost/")
+    ["dead_man_url", "incidents_url"]
+        .iter()
+        .fold(config.to_owned(), |config, secret| {
+            config.replace(
+                &format!("url_file: /run/secrets/{secret}"),
+                "url: http://localhost/",
+            )
+        })
 }
 
 struct Amtool {

@@ -14,23 +14,34 @@ pub(super) struct Way {
     pub(super) whom: &'static str,
     /// Its part of a receiver.
     integration: &'static str,
+    /// That receiver, where others have such a part, too.
+    receiver: Option<&'static str>,
 }
 
-const WAYS: [Way; 3] = [
+const WAYS: [Way; 4] = [
     Way {
         secret: "slack_webhook_url",
         whom: "Slack",
         integration: "slack_configs",
+        receiver: None,
     },
     Way {
         secret: "pagerduty_routing_key",
         whom: "PagerDuty",
         integration: "pagerduty_configs",
+        receiver: None,
     },
     Way {
         secret: "dead_man_url",
         whom: "the dead man's switch",
         integration: "webhook_configs",
+        receiver: Some("dead-man"),
+    },
+    Way {
+        secret: "incidents_api_key",
+        whom: "agents",
+        integration: "webhook_configs",
+        receiver: Some("agents"),
     },
 ];
 
@@ -93,7 +104,13 @@ fn leave_out(config: &mut Value, ways: &[Way]) {
     let receivers = config.get_mut("receivers").and_then(Value::as_sequence_mut);
     for receiver in receivers.into_iter().flatten() {
         if let Some(receiver) = receiver.as_mapping_mut() {
-            receiver.retain(|key, _| !ways.iter().any(|way| key.as_str() == Some(way.integration)));
+            let name = receiver.get("name").and_then(Value::as_str).map(str::to_owned);
+            let concerns = |way: &Way| way.receiver.is_none() || way.receiver == name.as_deref();
+            receiver.retain(|key, _| {
+                !ways
+                    .iter()
+                    .any(|way| concerns(way) && key.as_str() == Some(way.integration))
+            });
         }
     }
 }
@@ -135,6 +152,12 @@ mod tests {
             config["receivers"][0].get("slack_configs").is_none()
                 && config["receivers"][0].get("pagerduty_configs").is_some()
         );
+        let mut config = read(&Workspace::find()?.root.join("deploy/alertmanager/config.yml"))?;
+        leave_out(&mut config, &WAYS[3..]);
+        let webhooks = config["receivers"].as_sequence().context("receivers")?.iter();
+        let webhooks = webhooks.filter(|receiver| receiver.get("webhook_configs").is_some());
+        let names: Vec<_> = webhooks.map(|receiver| receiver["name"].as_str()).collect();
+        assert_eq!(names, [Some("dead-man")]);
         Ok(())
     }
 

@@ -133,6 +133,8 @@ async fn secrets(setup: &Setup) -> anyhow::Result<()> {
         "slack_webhook_url": format!("{SINK}/slack"),
         "pagerduty_routing_key": ROUTING_KEY,
         "dead_man_url": format!("{SINK}/dead-man"),
+        "incidents_url": format!("{SINK}/agents"),
+        "incidents_api_key": "nobody's",
     });
     secret(MONITORING, "alertmanager", &told).await
 }

@@ -52,7 +52,8 @@ fn alertmanager(sources: &Sources) -> anyhow::Result<File> {
         ..Component::of("alertmanager", &sources.service("alertmanager")?)
     };
     let about = "deploy/alertmanager, byte for byte. Whom it tells stands in the Secret `alertmanager`\n\
-        (slack_webhook_url, pagerduty_routing_key, dead_man_url): docs/KUBERNETES.md.";
+        (slack_webhook_url, pagerduty_routing_key, dead_man_url, incidents_url,\n\
+        incidents_api_key): docs/KUBERNETES.md.";
     let objects = vec![
         config_map(MONITORING, "alertmanager", "alertmanager", &data(texts)),
         component.account(),

@@ -20,7 +20,13 @@ pub(super) const SECRETS: [(&str, &str, &[&str]); 12] = [
     (
         "devops-mcp-monitoring",
         "alertmanager",
-        &["slack_webhook_url", "pagerduty_routing_key", "dead_man_url"],
+        &[
+            "slack_webhook_url",
+            "pagerduty_routing_key",
+            "dead_man_url",
+            "incidents_url",
+            "incidents_api_key",
+        ],
     ),
     ("devops-mcp-monitoring", "grafana-admin", &["password"]),
     (
