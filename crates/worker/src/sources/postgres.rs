@@ -36,14 +36,13 @@ impl Session {
         access: &Access,
         work: impl for<'a> FnOnce(&'a mut Self) -> BoxFuture<'a, Result<T, Failure>>,
     ) -> Result<T, Failure> {
-        access
-            .bounded(async {
-                let mut session = Self::open(access).await?;
-                let result = work(&mut session).await?;
-                session.close().await;
-                Ok(result)
-            })
-            .await
+        let asked = async {
+            let mut session = Self::open(access).await?;
+            let result = work(&mut session).await?;
+            session.close().await;
+            Ok(result)
+        };
+        stream::ask(access, "postgresql", asked).await
     }
 
     async fn open(access: &Access) -> Result<Self, Failure> {
@@ -138,7 +137,9 @@ pub(super) fn encryption(source: &Source) -> Result<Encryption, &'static str> {
     let mut mode = None;
     for (name, value) in url.query_pairs() {
         if name != "sslmode" || mode.is_some() {
-            return Err("its url may have one sslmode as its query, and nothing else");
+            return Err(
+                "its url may have an sslmode as its query and nothing else; certificates are named in tls",
+            );
         }
         mode = Some(value.into_owned());
     }

@@ -48,25 +48,23 @@ type Logged = (i64, i64, u64, Vec<Vec<u8>>, String, String);
 /// [`Failure`]
 pub(crate) async fn ask(access: &Access, slow: usize) -> Result<Told, Failure> {
     let (name, source) = (access.name(), access.settings());
-    access
-        .bounded(async {
-            let login = login(source).await?;
-            let (stream, exceeded) = stream::connect(name, source, PORT, encryption(source)).await?;
-            let config = AsyncConnectionConfig::new().set_response_timeout(None);
-            let asked = async {
-                let opened = MultiplexedConnection::new_with_config(&login, stream, config).await;
-                let (connection, driver) = opened?;
-                tokio::select! {
-                    told = tell(connection, slow) => told,
-                    // The connection ends with the call, whoever drops it.
-                    () = driver => Err(RedisError::from((ErrorKind::Io, "the connection ended"))),
-                }
-            };
-            asked
-                .await
-                .map_err(|error| exceeded.or(name, source, failure(name, &error)))
-        })
-        .await
+    let asked = async {
+        let login = login(source).await?;
+        let (stream, exceeded) = stream::connect(name, source, PORT, encryption(source)).await?;
+        let config = AsyncConnectionConfig::new().set_response_timeout(None);
+        let told = async {
+            let opened = MultiplexedConnection::new_with_config(&login, stream, config).await;
+            let (connection, driver) = opened?;
+            tokio::select! {
+                told = tell(connection, slow) => told,
+                // The connection ends with the call, whoever drops it.
+                () = driver => Err(RedisError::from((ErrorKind::Io, "the connection ended"))),
+            }
+        };
+        let told = told.await;
+        told.map_err(|error| exceeded.or(name, source, failure(name, &error)))
+    };
+    stream::ask(access, "redis", asked).await
 }
 
 async fn tell(mut connection: MultiplexedConnection, slow: usize) -> Result<Told, RedisError> {

@@ -2,11 +2,12 @@
 //! source's limit.
 
 use super::{
-    Kind, client, postgres, redis,
+    Access, Kind, client, postgres, redis,
     settings::{Source, Tls},
 };
 use crate::outcome::{Code, Failure};
 use anyhow::Context as _;
+use opentelemetry::KeyValue;
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
@@ -68,6 +69,29 @@ impl Exceeded {
         let message = format!("the answer of the source `{name}` has more than {limit} bytes; ask for less");
         Failure::new(Code::ResponseTooLarge, message)
     }
+}
+
+/// Asks a database within its source's time, in a span of its own.
+///
+/// # Errors
+/// As [`Access::bounded`].
+pub(super) async fn ask<T>(
+    access: &Access,
+    system: &'static str,
+    asked: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let name = access.name();
+    let open = telemetry::span::client(system, || {
+        vec![
+            KeyValue::new("db.system.name", system),
+            KeyValue::new("peer.service", name.to_owned()),
+        ]
+    });
+    let result = open.run(access.bounded(asked)).await;
+    if let Err(failure) = &result {
+        open.fail(failure.code.as_str());
+    }
+    result
 }
 
 /// Connects to the host that a source's address names.
