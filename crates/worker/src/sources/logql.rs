@@ -133,6 +133,10 @@ impl<'a> Rewrite<'a> {
         if std::mem::take(&mut self.after_conditions) && c != '}' {
             self.written.push_str(", ");
         }
+        // What has conditions in one branch of `{a="b" or c="d"}`, which others than Loki read, has none in the other.
+        if self.selecting && self.written.trim_end().ends_with(['"', '`']) && !",}".contains(c) {
+            return Err(unexpected(at, c));
+        }
         match c {
             '"' => self.text(at),
             '`' => self.raw_text(at),

@@ -8,6 +8,8 @@ mod expire_silence;
 mod explain_alert;
 mod get_trace;
 mod health;
+#[cfg(test)]
+mod isolation;
 mod list_alerts;
 mod list_metrics;
 mod list_silences;

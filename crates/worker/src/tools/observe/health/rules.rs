@@ -61,7 +61,15 @@ pub(in super::super) async fn named(access: &Access, alert: &str) -> Result<Vec<
     let rules = groups
         .iter()
         .flat_map(|group| group["rules"].as_array().into_iter().flatten());
+    // A rule is everybody's, unless it sets another value than the enforced one.
+    let seen = |rule: &&Value| {
+        access.matchers().iter().all(|matcher| {
+            let label = rule["labels"][&matcher.name].as_str();
+            label.is_none_or(|label| label == matcher.value || label.contains("{{"))
+        })
+    };
     let named = rules.filter(|rule| rule["name"] == alert && rule["type"] == "alerting");
+    let named = named.filter(seen);
     let mut rules: Vec<Rule> = named.map(|rule| read(rule, access.matchers())).collect();
     rules.sort_by_key(|rule| std::cmp::Reverse(rule.active.len().min(1)));
     Ok(rules)
@@ -90,7 +98,8 @@ fn read(rule: &Value, matchers: &[Matcher]) -> Rule {
         annotations: texts(&rule["annotations"]),
         error: rule["lastError"]
             .as_str()
-            .filter(|error| !error.is_empty())
+            // It may name series of others.
+            .filter(|error| !error.is_empty() && matchers.is_empty())
             .map(str::to_owned),
         active: active.filter(seen).collect(),
     }
