@@ -336,7 +336,8 @@ mod tests {
     #[test]
     fn an_upstream_is_held_to_its_rules() {
         assert_eq!(spec().check(), Ok(()));
-        let wrong: [(fn(&mut UpstreamSpec), &str); 8] = [
+        type Spoil = fn(&mut UpstreamSpec);
+        let wrong: [(Spoil, &str); 8] = [
             (|s| s.name = "GitHub".into(), "name"),
             (|s| s.name = "context".into(), "name"),
             (|s| s.name = "a".repeat(25), "name"),

@@ -236,6 +236,11 @@ impl ToolKind for McpTool {
     }
 }
 
+/// Takes a member out of what a server sent, which may be anything: null where there is none.
+fn take(value: &mut Value, member: &str) -> Value {
+    value.get_mut(member).map(Value::take).unwrap_or_default()
+}
+
 fn attributes(server: &Server<'_>, era: &Era, message: &Message<'_>) -> Vec<KeyValue> {
     let mut attributes = vec![
         KeyValue::new("mcp.method.name", message.method),

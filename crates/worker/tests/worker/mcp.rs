@@ -420,7 +420,7 @@ async fn who_may_not_is_told_so_and_what_is_no_server_of_mcp_is_found_out() {
     ] {
         let server = Server {
             tenant: "acme",
-            name: &code.to_owned(),
+            name: code,
             url: &url,
             credentials: None,
         };

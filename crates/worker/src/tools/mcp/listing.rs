@@ -1,6 +1,6 @@
 //! What tools a server has.
 
-use super::{Asked, McpTool, Server, wire::Message};
+use super::{Asked, McpTool, Server, take, wire::Message};
 use crate::outcome::{Code, Failure};
 use domain::{tool::MAX_SCHEMA_BYTES, upstream::MAX_DESCRIPTION};
 use proto::v1;
@@ -43,7 +43,7 @@ impl McpTool {
             listing.server.clone_from(&link.about.name);
             listing.server_version.clone_from(&link.about.version);
             link.era.version().clone_into(&mut listing.protocol_version);
-            let Value::Array(tools) = page["tools"].take() else {
+            let Value::Array(tools) = take(&mut page, "tools") else {
                 return Err(Failure::new(Code::InvalidResponse, "the server lists no tools"));
             };
             for tool in tools {
@@ -87,7 +87,7 @@ fn told(mut tool: Value) -> v1::UpstreamTool {
         says("destructiveHint"),
         says("idempotentHint"),
     );
-    let schema = match tool["inputSchema"].take() {
+    let schema = match take(&mut tool, "inputSchema") {
         schema @ Value::Object(_) => schema.to_string(),
         _ => String::new(),
     };
@@ -130,6 +130,7 @@ mod tests {
         let odd = told(json!({"name": 7, "inputSchema": [], "description": "ä".repeat(5000)}));
         assert_eq!((odd.name.as_str(), odd.input_schema_json.as_str()), ("", ""));
         assert_eq!(odd.description.unwrap().chars().count(), MAX_DESCRIPTION + 1);
+        assert_eq!(told(json!(7)).name, "");
         let wide = json!({"name": "w", "inputSchema": {"x": "y".repeat(MAX_SCHEMA_BYTES)}});
         assert_eq!(told(wide).input_schema_json, "");
     }

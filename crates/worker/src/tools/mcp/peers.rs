@@ -31,6 +31,8 @@ const MAX_PEERS: usize = 4096;
 const BELIEVED: Duration = Duration::from_secs(3600);
 /// The server's error for a revision of the protocol that it does not speak.
 const UNSUPPORTED_VERSION: i64 = -32022;
+/// The codes of JSON-RPC that servers give meanings of their own.
+const SERVERS_OWN: std::ops::RangeInclusive<i64> = -32019..=-32000;
 /// So much earlier than a run's time is over, one that is dropped counts as too slow and not as given up.
 const ABOUT_TIME: Duration = Duration::from_millis(50);
 
@@ -87,17 +89,19 @@ impl Link {
     }
 
     /// Whether an answer says that the server does not know the session, or this way to speak, any more. Nothing was done
-    /// then.
+    /// then. Some servers say of a session with 400 what the protocol has 404 for.
     pub(super) fn is_lost(&self, reply: &Reply) -> bool {
         let refused = matches!(reply.status, StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST);
+        let error = reply.message.as_ref().and_then(|message| message.as_ref().err());
+        let code = error.map(|error| error.code);
         match &self.era {
-            Era::Legacy { session, .. } => session.is_some() && refused,
+            Era::Legacy { session, .. } => {
+                // The protocol's own errors are about the request, a server's own may be about the session.
+                let about_it = reply.status == StatusCode::NOT_FOUND
+                    || code.is_none_or(|code| SERVERS_OWN.contains(&code));
+                session.is_some() && refused && about_it
+            }
             Era::Modern => {
-                let code = reply
-                    .message
-                    .as_ref()
-                    .and_then(|m| m.as_ref().err())
-                    .map(|e| e.code);
                 reply.status == StatusCode::METHOD_NOT_ALLOWED
                     || code == Some(UNSUPPORTED_VERSION)
                     || (refused && code.is_none())
@@ -117,9 +121,15 @@ pub(super) struct Peer {
 }
 
 impl Peer {
+    /// Shows its metrics before anything has happened: a count that first appears at 1 hides that one from `rate()`.
     fn new(server: &Server<'_>) -> Self {
+        let label = format!("{}/{}", server.tenant, server.name);
+        for result in ["ok", "failed", "circuit_open"] {
+            metrics::UPSTREAM_REQUESTS.add(0, [&label, result]);
+        }
+        metrics::UPSTREAM_CIRCUIT_OPEN.set(0, [&label]);
         Self {
-            label: format!("{}/{}", server.tenant, server.name),
+            label,
             breaker: Breaker::default(),
             ids: AtomicU64::new(1),
             link: tokio::sync::Mutex::default(),

@@ -1,5 +1,6 @@
 //! From a server's result of a call to a run's.
 
+use super::take;
 use crate::outcome::{Code, Failure};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Map, Value, json};
@@ -15,10 +16,10 @@ pub(super) fn of(mut result: Value) -> Result<Value, Failure> {
         return Err(Failure::new(Code::UpstreamError, message));
     }
     let failed = result["isError"] == Value::Bool(true);
-    let shown = match result["structuredContent"].take() {
+    let shown = match take(&mut result, "structuredContent") {
         structured @ Value::Object(_) => structured,
         _ => {
-            let Value::Array(blocks) = result["content"].take() else {
+            let Value::Array(blocks) = take(&mut result, "content") else {
                 let message = "the server's answer holds no content";
                 return Err(Failure::new(Code::InvalidResponse, message));
             };
@@ -40,16 +41,16 @@ pub(super) fn of(mut result: Value) -> Result<Value, Failure> {
 /// A part of the content. What is no text is told by its kind and size.
 fn block(mut block: Value) -> Value {
     match block["type"].as_str() {
-        Some("text") => json!({"type": "text", "text": block["text"].take()}),
+        Some("text") => json!({"type": "text", "text": take(&mut block, "text")}),
         Some(kind @ ("image" | "audio")) => {
             let size = bytes(&block["data"]);
             json!({"type": kind, "mimeType": block["mimeType"], "bytes": size, "left_out": true})
         }
         Some("resource") => {
-            let resource = &mut block["resource"];
+            let resource = &mut take(&mut block, "resource");
             let mut shown =
                 json!({"type": "resource", "uri": resource["uri"], "mimeType": resource["mimeType"]});
-            match resource["text"].take() {
+            match take(resource, "text") {
                 text @ Value::String(_) => shown["text"] = text,
                 _ => {
                     shown["bytes"] = json!(bytes(&resource["blob"]));
@@ -92,6 +93,8 @@ mod tests {
             {"type": "resource", "resource": {"uri": "file:///x", "blob": "AAAA"}},
             {"type": "resource_link", "uri": "file:///y", "name": "y"},
             {"type": "hologram"},
+            {"type": "resource", "resource": "x"},
+            7,
         ]});
         assert_eq!(
             of(mixed).unwrap(),
@@ -101,6 +104,8 @@ mod tests {
                 {"type": "resource", "uri": "file:///x", "mimeType": null, "bytes": 3, "left_out": true},
                 {"type": "resource_link", "uri": "file:///y", "name": "y"},
                 {"type": "hologram", "left_out": true},
+                {"type": "resource", "uri": null, "mimeType": null, "bytes": null, "left_out": true},
+                {"type": null, "left_out": true},
             ]})
         );
     }
