@@ -249,7 +249,7 @@ fn told(
     mut parts: Parts,
 ) -> Value {
     let instances = subject.instances.iter().take(INSTANCES).map(|(alert, value)| {
-        let mut told = json!({ "labels": alert.labels, "state": alert.state });
+        let mut told = json!({ "labels": alert.told_labels(), "state": alert.state });
         if let Some(since) = alert.since {
             told["since"] = answer::time(since).into();
         }
@@ -261,9 +261,10 @@ fn told(
     let rules: Vec<Value> = subject.rules.iter().take(RULES).map(Rule::told).collect();
     let book = runbook::beginning(&subject.name);
     if let Some((_, false)) = book {
-        parts
-            .notes
-            .push(format!("the runbook goes on: runbook://{}", subject.name));
+        parts.notes.push(format!(
+            "the whole runbook, with its commands: runbook://{}",
+            subject.name
+        ));
     }
     let mut answer = Answer::from(metrics);
     answer

@@ -15,7 +15,7 @@ pub(super) fn markdown(subject: &Subject, evidence: &Evidence) -> String {
         values(subject, evidence),
         cause(subject, evidence),
         lines(evidence),
-        traces(evidence),
+        traces(subject, evidence),
     ];
     sentences.into_iter().flatten().collect::<Vec<_>>().join(" ")
 }
@@ -87,12 +87,10 @@ fn values(subject: &Subject, evidence: &Evidence) -> Option<String> {
     let sample = first
         .and_then(|(alert, _)| own(alert))
         .or_else(|| evidence.values.first())?;
-    let bound = match measured.bound.as_str() {
-        "" => String::new(),
-        bound => format!(" (it fires at `{bound}`)"),
-    };
+    // A number that nothing bounds says nothing.
+    let bound = Some(&measured.bound).filter(|bound| !bound.is_empty())?;
     Some(format!(
-        "Its expression now gives {}{bound}.",
+        "Its expression now gives {} (it fires at `{bound}`).",
         words::short(sample.value)
     ))
 }
@@ -133,8 +131,12 @@ fn lines(evidence: &Evidence) -> Option<String> {
     ))
 }
 
-fn traces(evidence: &Evidence) -> Option<String> {
+/// One that failed, or one that shows where the time goes; any other proves nothing.
+fn traces(subject: &Subject, evidence: &Evidence) -> Option<String> {
     let trace = evidence.traces.first()?;
+    if trace.errors == 0 && !subject.is_about_time() {
+        return None;
+    }
     #[expect(clippy::cast_precision_loss, reason = "microseconds of a trace")]
     let took = words::seconds(trace.duration as f64 / 1e6);
     let failed = match trace.errors {

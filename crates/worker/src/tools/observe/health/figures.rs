@@ -3,6 +3,7 @@
 use crate::{
     outcome::{Code, Failure},
     sources::{Access, promql, time},
+    tools::observe::answer,
 };
 use domain::Time;
 use serde_json::{Value, json};
@@ -10,6 +11,9 @@ use std::collections::BTreeMap;
 
 /// The label that tells which of the figures of one query a sample is.
 const FIGURE: &str = "figure";
+
+/// How much of a label's value is told, in characters.
+const MAX_VALUE: usize = 200;
 
 /// A sample of an instant query.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,7 +36,8 @@ impl Sample {
             .labels
             .iter()
             .filter(|(name, value)| !hidden.contains(&name.as_str()) && *name != FIGURE && !value.is_empty());
-        told.map(|(name, value)| (name.clone(), json!(value))).collect()
+        told.map(|(name, value)| (name.clone(), json!(answer::cut(value, MAX_VALUE))))
+            .collect()
     }
 }
 

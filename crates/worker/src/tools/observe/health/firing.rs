@@ -44,6 +44,12 @@ impl Alert {
         self.annotations.get(name).map(String::as_str)
     }
 
+    /// Its labels as they are answered: values of an endless length are cut.
+    pub(in super::super) fn told_labels(&self) -> Value {
+        let cut = |(name, value): (&String, &String)| (name.clone(), answer::cut(value, 200));
+        self.labels.iter().map(cut).collect()
+    }
+
     /// In few words, for a list of several.
     pub(in super::super) fn told(&self) -> Value {
         let mut told = Map::new();

@@ -57,17 +57,20 @@ fn without_bound(expression: &Expr, bounds: &mut Vec<String>) -> Expr {
         };
         // `5 < x` is told as it stands; nobody writes it.
         if with.value_type() == ValueType::Scalar && !number_first {
-            let bound = format!("{operator} {with}");
-            if !bounds.contains(&bound) {
-                bounds.push(bound);
-            }
+            bounds.push(format!("{operator} {with}"));
         }
         return without_bound(measured, bounds);
     }
     match operator.id() {
         token::T_LOR => {
-            let lhs = Box::new(without_bound(&binary.lhs, bounds));
-            let rhs = Box::new(without_bound(&binary.rhs, bounds));
+            let (mut left, mut right) = (Vec::new(), Vec::new());
+            let lhs = Box::new(without_bound(&binary.lhs, &mut left));
+            let rhs = Box::new(without_bound(&binary.rhs, &mut right));
+            // A bound that holds for some of the values says nothing of the others.
+            if !left.is_empty() && !right.is_empty() {
+                right.retain(|bound| !left.contains(bound));
+                bounds.extend(left.into_iter().chain(right));
+            }
             Expr::Binary(BinaryExpr {
                 lhs,
                 rhs,
@@ -114,7 +117,7 @@ mod tests {
         );
         assert_eq!(
             measured("max by (service) (up) == 0 or absent(up)"),
-            of("max by (service) (up) or absent(up)", "== 0")
+            of("max by (service) (up) or absent(up)", "")
         );
         assert_eq!(
             measured("predict_linear(m[2h], 3600) > 2 * min_over_time(m[30m] offset 2h)").0,

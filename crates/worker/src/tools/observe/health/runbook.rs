@@ -14,23 +14,39 @@ fn cut(text: &str, max: usize) -> (String, bool) {
         Some(titled) => titled.split_once('\n').map_or("", |(_, body)| body),
         None => text,
     };
-    let mut kept = String::new();
+    let mut kept: Vec<String> = Vec::new();
     let mut complete = true;
-    // Blocks of code stay whole, so paragraphs are what is between empty lines outside of them.
     for paragraph in paragraphs(body) {
+        let size: usize = kept.iter().map(|kept| kept.len() + 2).sum();
         if paragraph.starts_with("```sh") {
             complete = false;
-        } else if kept.len() + paragraph.len() + 2 > max {
+            // What leads to the commands leads nowhere without them.
+            if kept.last().is_some_and(|last| last.ends_with(':')) {
+                kept.pop();
+            }
+        } else if size + paragraph.len() > max {
             complete = false;
+            kept.extend(rows(&paragraph, max.saturating_sub(size)));
             break;
         } else {
-            if !kept.is_empty() {
-                kept.push_str("\n\n");
-            }
-            kept.push_str(&paragraph);
+            kept.push(paragraph);
         }
     }
-    (kept, complete)
+    while kept.last().is_some_and(|last| last.starts_with('#')) {
+        kept.pop();
+    }
+    (kept.join("\n\n"), complete)
+}
+
+/// The rows of a table that are no longer than `max` together, where it has any beside its head.
+fn rows(table: &str, max: usize) -> Option<String> {
+    let mut size = 0;
+    let fitting = table.lines().take_while(|row| {
+        size += row.len() + 1;
+        row.starts_with('|') && size <= max
+    });
+    let rows: Vec<&str> = fitting.collect();
+    (rows.len() > 2).then(|| rows.join("\n"))
 }
 
 /// Paragraphs, headings, tables and blocks of code, one each.
@@ -39,7 +55,7 @@ fn paragraphs(text: &str) -> Vec<String> {
     let mut code = false;
     for line in text.lines() {
         let fence = line.starts_with("```");
-        let begins = (fence && !code) || (!code && line.trim().is_empty());
+        let begins = !code && (fence || line.trim().is_empty());
         if begins && all.last().is_some_and(|last| !last.is_empty()) {
             all.push(String::new());
         }
@@ -87,6 +103,9 @@ mod tests {
             ("word\n\n```promql\none\n\ntwo\n```\n\n| a |\n| b |", false)
         );
         assert_eq!(cut(text, 20), ("word".to_owned(), false));
+        let table = "| sign | cause |\n|---|---|\n| a | b |\n| c | d |";
+        assert_eq!(rows(table, 40).as_deref(), Some(&table[..36]));
+        assert_eq!(rows(table, 30), None);
         assert_eq!(cut("# T\nall", 10), ("all".to_owned(), true));
     }
 }
