@@ -163,6 +163,7 @@ impl Stack {
         let api_key = if monitoring_only {
             None
         } else {
+            key::incidents(&stack.compose)?;
             Some(key::api_key(&stack.compose, &stack.env_file)?)
         };
         let ready = Ready::of(&stack.compose, api_key)?;

@@ -20,16 +20,16 @@ pub(super) fn api_key(
     {
         return Ok(key.to_owned());
     }
-    let key = make_key(|| rest_api.command())?;
+    let key = make_key("dev", "all", || rest_api.command())?;
     secrets.keep_api_key(database, &key)?;
     Ok(key)
 }
 
-/// Makes a key with every scope, and its tenant; `rest_api` starts rest-api's command line.
-pub(crate) fn make_key(rest_api: impl Fn() -> Command) -> anyhow::Result<String> {
+/// Makes the tenant, and a key of it with these scopes; `rest_api` starts rest-api's command line.
+pub(crate) fn make_key(name: &str, scopes: &str, rest_api: impl Fn() -> Command) -> anyhow::Result<String> {
     said(rest_api().args(["tenants", "create", TENANT, "--if-missing"]))?;
     let args = [
-        "keys", "create", "--tenant", TENANT, "--name", "dev", "--scopes", "all", "--json",
+        "keys", "create", "--tenant", TENANT, "--name", name, "--scopes", scopes, "--json",
     ];
     let answer: Value =
         serde_json::from_str(&said(rest_api().args(args))?).context("what `keys create` printed")?;
