@@ -105,27 +105,31 @@ struct Round<C: Courier> {
 impl<C: Courier> Round<C> {
     async fn run(mut self, every: Duration, stop: CancellationToken) {
         let mut gather_at = Instant::now() + every;
-        loop {
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => break,
-                () = sleep_until(gather_at) => {
-                    gather_at = Instant::now() + every;
-                    self.batch.extend(self.courier.gather());
-                }
-                first = self.receiver.recv() => {
-                    let Some(first) = first else { break };
-                    self.batch.push(first);
-                    let _ = timeout(LINGER, stop.cancelled()).await;
-                }
+        let rounds = async {
+            loop {
+                self.next(&mut gather_at, every).await;
+                self.fill();
+                self.deliver().await;
             }
-            self.fill();
-            tokio::select! {
-                () = self.deliver() => {}
-                () = stop.cancelled() => break,
+        };
+        // Wherever it stands then: what was not handed on is still in the batch.
+        stop.run_until_cancelled(rounds).await;
+        self.end().await;
+    }
+
+    /// Waits for something to hand on, and for others to go with it.
+    async fn next(&mut self, gather_at: &mut Instant, every: Duration) {
+        tokio::select! {
+            biased;
+            () = sleep_until(*gather_at) => {
+                *gather_at = Instant::now() + every;
+                self.batch.extend(self.courier.gather());
+            }
+            Some(first) = self.receiver.recv() => {
+                self.batch.push(first);
+                sleep(LINGER).await;
             }
         }
-        self.end().await;
     }
 
     fn fill(&mut self) {

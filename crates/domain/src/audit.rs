@@ -408,7 +408,7 @@ impl Rejections {
 mod tests {
     use super::*;
 
-    fn object(value: Value) -> JsonObject {
+    fn object(value: &Value) -> JsonObject {
         value.as_object().expect("an object").clone()
     }
 
@@ -425,7 +425,7 @@ mod tests {
     #[test]
     fn what_looks_secret_is_taken_out_and_what_is_long_is_cut() {
         let key = crate::api_key::Secret::generate();
-        let arguments = object(json!({
+        let arguments = object(&json!({
             "service": "web", "Api-Key": "s1", "nested": [{"dbPassword": {"deep": "s2"}, "note": "x".repeat(1000)}],
             "text": format!("use {}", key.expose()), "header": "Bearer s3", "accessToken": 4,
         }));

@@ -28,10 +28,7 @@ async fn prompt(client: &Client, name: &str, arguments: Json) -> anyhow::Result<
 }
 
 async fn complete(client: &Client, of: Reference, name: &str, typed: &str) -> anyhow::Result<Vec<String>> {
-    let argument = ArgumentInfo {
-        name: name.to_owned(),
-        value: typed.to_owned(),
-    };
+    let argument = ArgumentInfo::new(name, typed);
     let completed = client.complete(CompleteRequestParams::new(of, argument)).await?;
     Ok(completed.completion.values)
 }

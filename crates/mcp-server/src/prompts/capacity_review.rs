@@ -43,5 +43,5 @@ pub(super) fn get(given: Given<'_>) -> Result<GetPromptResult> {
         || "Review capacity".to_owned(),
         |service| format!("Review the capacity of {service}"),
     );
-    Ok(result(about, steps, Vec::new()))
+    Ok(result(about, &steps, Vec::new()))
 }

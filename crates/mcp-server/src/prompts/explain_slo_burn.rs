@@ -44,7 +44,7 @@ pub(super) fn get(given: Given<'_>) -> Result<GetPromptResult> {
     let runbook = texts::runbook(&format!("{slo}BudgetBurn"));
     Ok(result(
         format!("Explain the burn of {slo}"),
-        steps,
+        &steps,
         runbook.into_iter().collect(),
     ))
 }

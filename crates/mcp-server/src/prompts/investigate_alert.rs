@@ -77,5 +77,5 @@ pub(super) fn told(alert: &str, incident: Option<&Incident>) -> Result<GetPrompt
     if let Some(incident) = incident {
         known.push(incidents::contents(incident)?);
     }
-    Ok(result(format!("Investigate {alert}"), steps, known))
+    Ok(result(format!("Investigate {alert}"), &steps, known))
 }

@@ -143,7 +143,7 @@ fn takes_word(name: &str, description: &str, required: bool) -> PromptArgument {
 }
 
 /// What to do, and what to know for it.
-fn result(description: String, steps: String, known: Vec<ResourceContents>) -> GetPromptResult {
+fn result(description: String, steps: &str, known: Vec<ResourceContents>) -> GetPromptResult {
     let mut messages = vec![PromptMessage::new_text(Role::User, format!("{steps}\n\n{KEEP}"))];
     let embedded = known.into_iter().map(ContentBlock::resource);
     messages.extend(embedded.map(|block| PromptMessage::new(Role::User, block)));

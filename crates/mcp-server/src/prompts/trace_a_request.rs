@@ -60,5 +60,5 @@ pub(super) fn get(given: Given<'_>) -> Result<GetPromptResult> {
         Answer with: the path through the services with times, the outcome, the cause as far as it shows, and whether others \
         are affected."
     );
-    Ok(result(format!("Trace {what}"), steps, Vec::new()))
+    Ok(result(format!("Trace {what}"), &steps, Vec::new()))
 }

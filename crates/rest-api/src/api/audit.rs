@@ -10,6 +10,7 @@ use domain::{
     audit::Record,
     page::{Page, PageRequest},
 };
+use std::cmp::Reverse;
 
 impl Api {
     /// Keeps what another service recorded.
@@ -41,7 +42,7 @@ fn merged(one: Page<Record>, other: Page<Record>, limit: usize) -> Page<Record> 
     let more = one.next_cursor.is_some() || other.next_cursor.is_some();
     let mut items = one.items;
     items.extend(other.items);
-    items.sort_unstable_by(|a, b| b.id.cmp(&a.id));
+    items.sort_unstable_by_key(|record| Reverse(record.id));
     let cut = items.len() > limit;
     items.truncate(limit);
     let next_cursor = items.last().filter(|_| more || cut).map(cursor);

@@ -66,8 +66,10 @@ pub(crate) async fn records_are_found_by_what_they_tell(f: Fixture) {
         change(&mut filter);
         filter
     };
-    let mut by_key = AuditFilter::default();
-    by_key.key_id = Some(key);
+    let by_key = AuditFilter {
+        key_id: Some(key),
+        ..AuditFilter::default()
+    };
     for (filter, expected) in [
         (AuditFilter::default(), "a5 a4 a3 a2 a1 a0"),
         (by_key, "a1"),
