@@ -1,7 +1,7 @@
 //! No tenant reads another's telemetry: every tool of the registry is run as a restricted tenant against sources that
 //! hold what is another's, and that show it wherever they are not kept from it.
 
-mod attempts;
+pub(super) mod attempts;
 mod fakes;
 mod scope;
 
@@ -15,7 +15,7 @@ use crate::{
     tools::built_in::Entry,
 };
 use domain::Scopes;
-use fakes::SECRET;
+pub(super) use fakes::SECRET;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use tokio::{io::AsyncReadExt, net::TcpListener, sync::mpsc};

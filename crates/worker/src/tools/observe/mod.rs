@@ -16,6 +16,8 @@ mod list_silences;
 mod list_targets;
 mod log_labels;
 mod logs;
+#[cfg(test)]
+mod metrics_live;
 mod query_logs;
 mod query_metrics;
 mod search_traces;

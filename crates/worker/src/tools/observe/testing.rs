@@ -249,7 +249,7 @@ pub(crate) fn now() -> Time {
 
 /// Calls a tool as the platform's own key: checked by its schema's type, run at [`now`].
 pub(crate) async fn call<B: BuiltIn>(sources: &Sources, arguments: Value) -> Result<Value, Failure> {
-    call_as::<B>(sources, "platform", Scopes::all(), arguments).await
+    call_as::<B>(sources, "platform", Scopes::all(), arguments, now()).await
 }
 
 /// Calls a tool as a tenant's key that may do all but see the platform.
@@ -258,17 +258,19 @@ pub(crate) async fn call_for<B: BuiltIn>(
     tenant: &str,
     arguments: Value,
 ) -> Result<Value, Failure> {
-    call_as::<B>(sources, tenant, Scopes::of_a_tenant(), arguments).await
+    call_as::<B>(sources, tenant, Scopes::of_a_tenant(), arguments, now()).await
 }
 
-async fn call_as<B: BuiltIn>(
+/// Calls a tool as whoever it may be, at a time that real sources know.
+pub(crate) async fn call_as<B: BuiltIn>(
     sources: &Sources,
     tenant: &str,
     scopes: Scopes,
     arguments: Value,
+    now: Time,
 ) -> Result<Value, Failure> {
     let (_, entry) = Entry::of::<B>();
-    run(&entry, sources, tenant, &scopes, arguments).await
+    run_at(&entry, sources, tenant, &scopes, arguments, now).await
 }
 
 /// Runs what stands in the registry.
@@ -278,6 +280,17 @@ pub(crate) async fn run(
     tenant: &str,
     scopes: &Scopes,
     arguments: Value,
+) -> Result<Value, Failure> {
+    run_at(entry, sources, tenant, scopes, arguments, now()).await
+}
+
+async fn run_at(
+    entry: &Entry,
+    sources: &Sources,
+    tenant: &str,
+    scopes: &Scopes,
+    arguments: Value,
+    now: Time,
 ) -> Result<Value, Failure> {
     debug_assert!(scopes.contains(Scope::ObserveRead));
     let (progress, _heard) = progress::channel();
@@ -289,7 +302,7 @@ pub(crate) async fn run(
             scopes,
         },
         progress: &progress,
-        now: now(),
+        now,
     };
     let Value::Object(arguments) = arguments else {
         panic!("arguments are an object")

@@ -4,7 +4,7 @@ use super::fakes::{ALSO_OF_ACME, OF_ACME, OF_RIVAL};
 use serde_json::{Value, json};
 
 /// All attempts with a tool.
-pub(super) fn of(tool: &str) -> Vec<Value> {
+pub(in super::super) fn of(tool: &str) -> Vec<Value> {
     match tool {
         "query_metrics" => metrics(),
         "list_metrics" => vec![

@@ -9,7 +9,7 @@ use crate::sources::Kind;
 use serde_json::{Value, json};
 
 /// Stands in everything that is another's.
-pub(super) const SECRET: &str = "rivals-secret";
+pub(in super::super) const SECRET: &str = "rivals-secret";
 /// A trace, and as a UUID a silence, of acme's.
 pub(super) const OF_ACME: &str = "1af7651916cd43dd8448eb211c80319c";
 /// Another one.
