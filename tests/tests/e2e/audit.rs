@@ -290,7 +290,7 @@ async fn what_waits_in_mcp_server_survives_rest_api_and_a_restart_of_its_own() -
         }
         assert!(expected > before, "calls are served again");
         let mcp_server = stack.process_mut(MCP_SERVER);
-        mcp_server.signal("TERM")?;
+        mcp_server.signal("-TERM")?;
         mcp_server.ended(Duration::from_secs(60)).await?;
         assert_eq!(
             records(&rest, "tool=context_list", expected).await?.len(),
