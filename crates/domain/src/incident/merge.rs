@@ -210,7 +210,7 @@ mod tests {
         assert!(!late.changes() && late.alerts.is_empty());
         let again = merge(&[], &past, &told(&[alert("A", "critical", "x", 55)]), at(61));
         assert_eq!(names(&again.started), ["A"]);
-        let all_the_while = merge(&[], &past, &told(&[a.clone()]), at(60 + 120));
+        let all_the_while = merge(&[], &past, &told(std::slice::from_ref(&a)), at(60 + 120));
         assert_eq!(names(&all_the_while.started), ["A"]);
         let ended = merge(&[], &past, &told(&[a.ended(at(50), at(60))]), at(61));
         assert!(!ended.changes(), "nothing opens with an end");

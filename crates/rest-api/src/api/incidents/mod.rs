@@ -166,7 +166,9 @@ impl Api {
         } else {
             (IncidentStatus::Firing, Heard::Changed)
         };
-        let summary = Summary::of(&merged.alerts, status, now());
+        let mut summary = Summary::of(&merged.alerts, status, now());
+        // An alert that fires again began later than it did at first.
+        summary.started_at = summary.started_at.min(open.summary.started_at);
         let mut text = text::alerts("Firing", &merged.started);
         text.push_str(&text::alerts("Ended", &merged.ended));
         if merged.over {

@@ -45,6 +45,12 @@ impl Told {
         item.metadata.get("event")?.as_str()
     }
 
+    /// The alert that an item of the product's own is about.
+    fn alert(item: &ContextItem) -> String {
+        let name = item.metadata.get("alert").and_then(|name| name.as_str());
+        text::line(name.unwrap_or("an alert"), 200)
+    }
+
     /// What agents and people wrote.
     fn notes(&self) -> impl DoubleEndedIterator<Item = &ContextItem> {
         self.items.iter().filter(|item| Self::event(item).is_none())
@@ -129,8 +135,9 @@ impl Draft<'_> {
             names.join(", ")
         );
         for item in self.told.explained().take(3) {
-            // The block of JSON below it says the same at length.
+            // Below a line that says of what it is, and above a block of JSON that says the same at length.
             let said = item.content.split("\n\n```").next().unwrap_or_default();
+            let said = said.split_once("\n\n").map_or(said, |(_, said)| said);
             let _ = writeln!(section, "{}", text::quote(said, MAX_QUOTED));
         }
         section
@@ -181,17 +188,17 @@ impl Draft<'_> {
         let heard = "the incident was opened".to_owned();
         events.push((self.known.incident.created_at, heard));
         for item in &self.told.items {
-            if !matches!(Told::event(item), Some("opened" | "changed" | "resolved")) {
-                let said = item
-                    .content
-                    .lines()
-                    .find(|line| !line.trim().is_empty())
-                    .unwrap_or_default();
-                events.push((
-                    item.created_at,
-                    format!("{}: {}", text::line(&item.role, 64), text::line(said, 200)),
-                ));
-            }
+            let event = match Told::event(item) {
+                Some("opened" | "changed" | "resolved") => continue,
+                Some("explained") => format!("what is known of {} was gathered", Told::alert(item)),
+                Some("not_explained") => format!("{} could not be explained", Told::alert(item)),
+                _ => {
+                    let mut lines = item.content.lines();
+                    let said = lines.find(|line| !line.trim().is_empty()).unwrap_or_default();
+                    format!("{}: {}", text::line(&item.role, 64), text::line(said, 200))
+                }
+            };
+            events.push((item.created_at, event));
         }
         events.sort_by_key(|(time, _)| *time);
         let mut section = "## Timeline\n\nTimes are UTC.\n\n".to_owned();
@@ -293,16 +300,10 @@ impl Draft<'_> {
             );
             asked.push(format!("Why was it heard of only {delay} after its start?"));
         }
-        let unexplained = self
-            .told
-            .items
-            .iter()
-            .filter(|item| Told::event(item) == Some("not_explained"));
-        asked.extend(
-            unexplained
-                .take(3)
-                .map(|item| item.content.trim().replace('\n', " ")),
-        );
+        let unexplained = self.told.items.iter();
+        let unexplained = unexplained.filter(|item| Told::event(item) == Some("not_explained"));
+        let why = |item| format!("Why could {} not be explained?", Told::alert(item));
+        asked.extend(unexplained.take(3).map(why));
         if self.known.incident.summary.status == IncidentStatus::Firing {
             asked.push("What ends it?".to_owned());
         }

@@ -101,11 +101,14 @@ const ASK: Statement = Statement::new(
 const CLAIM: Statement = Statement::new(
     "incident_explanations.claim",
     concat!(
-        "UPDATE incident_explanations SET next_at = $2 WHERE (incident_id, position) IN (
-             SELECT incident_id, position FROM incident_explanations
-             WHERE next_at <= $1 ORDER BY next_at LIMIT $3",
+        "WITH due AS MATERIALIZED
+         (SELECT incident_id, position FROM incident_explanations
+          WHERE next_at <= $1 ORDER BY next_at LIMIT $3",
         skip_locked!(),
-        ") RETURNING incident_id, position, tenant_id, alert, arguments, execution_id, created_at"
+        ")
+         UPDATE incident_explanations SET next_at = $2
+         WHERE (incident_id, position) IN (SELECT incident_id, position FROM due)
+         RETURNING incident_id, position, tenant_id, alert, arguments, execution_id, created_at"
     ),
 );
 const PUT_OFF: Statement = Statement::new(

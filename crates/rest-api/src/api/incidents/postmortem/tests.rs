@@ -1,6 +1,6 @@
 use super::*;
 use domain::{
-    ApiKeyId, ContextId, IncidentId, JsonObject, TenantId,
+    ApiKeyId, ContextId, IncidentId, TenantId,
     incident::{Incident, Said, Summary},
 };
 use serde_json::json;
@@ -51,7 +51,7 @@ fn item(sequence: i64, role: &str, content: &str, metadata: serde_json::Value) -
         sequence,
         role: role.into(),
         content: content.into(),
-        metadata: metadata.as_object().cloned().unwrap_or_else(JsonObject::new),
+        metadata: serde_json::from_value(metadata).unwrap_or_default(),
         created_at: at(30 + sequence),
     }
 }
@@ -78,6 +78,12 @@ fn a_draft_cites_what_was_seen_and_escapes_what_others_wrote() {
             ),
             item(
                 3,
+                "system",
+                "[raw](http://evil) could not be explained",
+                json!({"event": "not_explained", "incident_id": own, "alert": "B<b>"}),
+            ),
+            item(
+                3,
                 "assistant",
                 "The disk was full.",
                 json!({"postmortem": "cause"}),
@@ -99,13 +105,17 @@ fn a_draft_cites_what_was_seen_and_escapes_what_others_wrote() {
         "````\nit ``` broke\n````",
         r"\<script\>slow\</script\> \# Heading",
         "<https://runbooks/HighLatency>",
+        r"Why could B\<b\> not be explained?",
         "7 later items of the context are not in this draft.",
         "The last alert ended at 2023-11-14 22:23:20.",
     ] {
         assert!(draft.contains(wanted), "{wanted}\n---\n{draft}");
     }
     assert!(!draft.contains("What was the cause"), "{draft}");
-    assert!(!draft.contains("<script>"), "{draft}");
+    assert!(
+        !draft.contains("<script>") && !draft.contains("[raw]("),
+        "{draft}"
+    );
     let sections: Vec<_> = draft.lines().filter(|line| line.starts_with("## ")).collect();
     assert_eq!(
         sections,
