@@ -20,15 +20,16 @@ macro_rules! insert {
     ($from:literal) => {
         Statement::new(
             "executions.insert",
-            concat!("INSERT INTO executions (id, tenant_id, tool_id, tool, key_id, status, attempts, max_attempts, priority, run_at,
-     ready, deadline, lease_owner, lease_expires_at, leased_at, fencing_token, idempotent, idempotency_key,
-     idempotency_fingerprint, digest, schedule_id, arguments, trace_id, traceparent, created_at, started_at, updated_at,
-     watched)
-     SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23,
-     $24, $25, $15, $25, $26
-     ",
-     $from,
-     " ON CONFLICT (tenant_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING")
+            concat!(
+                "INSERT INTO executions (id, tenant_id, tool_id, tool, key_id, status, attempts, max_attempts, priority,
+                 run_at, ready, deadline, lease_owner, lease_expires_at, leased_at, fencing_token, idempotent,
+                 idempotency_key, idempotency_fingerprint, digest, schedule_id, arguments, trace_id, traceparent,
+                 created_at, started_at, updated_at, watched)
+                 SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
+                 $22, $23, $24, $25, $15, $25, $26 ",
+                $from,
+                " ON CONFLICT (tenant_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING"
+            ),
         )
     };
 }
