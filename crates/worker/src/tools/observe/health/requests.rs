@@ -22,13 +22,13 @@ const ROUTES: usize = 5;
 pub(in super::super) struct Family {
     /// What is asked: `http`, `grpc` …
     pub(in super::super) kind: &'static str,
-    /// Counts all of them.
+    /// Counts all of them; `$s` stands for matchers.
     count: &'static str,
     /// Matchers of those that count, in all queries.
     only: &'static str,
     /// Matchers of those that failed: one of these, whichever label the service uses.
     failed: &'static [&'static str],
-    /// The histogram of durations, without its suffix.
+    /// Their durations, likewise.
     duration: &'static str,
     /// Matchers of those whose duration says something of the service itself.
     own_time: &'static str,
@@ -38,16 +38,32 @@ pub(in super::super) struct Family {
     pub(in super::super) failing_at: Option<f64>,
 }
 
+impl Family {
+    /// The name of what counts them.
+    fn name(&self) -> &'static str {
+        self.count.split('{').next().unwrap_or_default()
+    }
+
+    fn counted(&self, matchers: &str) -> String {
+        self.count.replace("$s", matchers)
+    }
+
+    /// The buckets of their durations.
+    fn timed(&self, matchers: &str) -> String {
+        self.duration.replace("$s", matchers)
+    }
+}
+
 const GRPC_FAULTS: &str = r#"code=~"UNKNOWN|DEADLINE_EXCEEDED|UNIMPLEMENTED|INTERNAL|UNAVAILABLE|DATA_LOSS""#;
 
 /// Those of our own services first, then those of OpenTelemetry and of the usual gRPC middleware.
 pub(in super::super) const FAMILIES: [Family; 6] = [
     Family {
         kind: "http",
-        count: "http_requests_total",
+        count: "http_requests_total{$s}",
         only: "",
         failed: &[r#"status=~"5..""#, r#"code=~"5..""#, r#"status_code=~"5..""#],
-        duration: "http_request_duration_seconds",
+        duration: "http_request_duration_seconds_bucket{$s}",
         // What takes as long as what it calls has figures of its own.
         own_time: r#"path!~"/mcp|/api/v1/tools/.+/execute|/api/v1/tools/import""#,
         by: "method, path, route, handler",
@@ -55,20 +71,20 @@ pub(in super::super) const FAMILIES: [Family; 6] = [
     },
     Family {
         kind: "http_server",
-        count: "http_server_request_duration_seconds_count",
+        count: "http_server_request_duration_seconds_count{$s}",
         only: "",
         failed: &[r#"http_response_status_code=~"5..""#],
-        duration: "http_server_request_duration_seconds",
+        duration: "http_server_request_duration_seconds_bucket{$s}",
         own_time: "",
         by: "http_request_method, http_route",
         failing_at: Some(0.05),
     },
     Family {
         kind: "grpc",
-        count: "grpc_server_requests_total",
+        count: "grpc_server_requests_total{$s}",
         only: r#"method!~".+/(Watch|Lease|Follow)""#,
         failed: &[GRPC_FAULTS],
-        duration: "grpc_server_request_duration_seconds",
+        duration: "grpc_server_request_duration_seconds_bucket{$s}",
         // These wait for a tool.
         own_time: r#"method!~".+/(Run|Follow)""#,
         by: "method",
@@ -76,30 +92,30 @@ pub(in super::super) const FAMILIES: [Family; 6] = [
     },
     Family {
         kind: "grpc_handled",
-        count: "grpc_server_handled_total",
+        count: "grpc_server_handled_total{$s}",
         only: r#"grpc_type!~".*stream""#,
         failed: &[r#"grpc_code=~"Unknown|DeadlineExceeded|Unimplemented|Internal|Unavailable|DataLoss""#],
-        duration: "grpc_server_handling_seconds",
+        duration: "grpc_server_handling_seconds_bucket{$s}",
         own_time: "",
         by: "grpc_service, grpc_method",
         failing_at: Some(0.05),
     },
     Family {
         kind: "mcp_tool_calls",
-        count: "mcp_server_operation_duration_seconds_count",
+        count: "mcp_server_operation_duration_seconds_count{$s}",
         only: r#"method="tools/call""#,
         failed: &[r#"error_type!="""#],
-        duration: "mcp_server_operation_duration_seconds",
+        duration: "mcp_server_operation_duration_seconds_bucket{$s}",
         own_time: "",
         by: "tool",
         failing_at: None,
     },
     Family {
         kind: "tool_runs",
-        count: "worker_tool_runs_total",
+        count: "worker_tool_runs_total{$s}",
         only: "",
         failed: &[r#"status=~"failed|dead|outcome_unknown""#],
-        duration: "worker_tool_run_duration_seconds",
+        duration: "worker_tool_run_duration_seconds_bucket{$s}",
         own_time: "",
         by: "tool",
         failing_at: None,
@@ -182,7 +198,7 @@ pub(in super::super) async fn find(
     label: Option<&str>,
     at: Time,
 ) -> Result<Option<Found>, Failure> {
-    let names: Vec<&str> = FAMILIES.iter().map(|family| family.count).chain(["up"]).collect();
+    let names: Vec<&str> = FAMILIES.iter().map(Family::name).chain(["up"]).collect();
     let names = format!("__name__=~{}", quoted(&names.join("|")));
     let labels = label.map_or(LABELS.to_vec(), |label| vec![label]);
     let places: Vec<Place> = labels
@@ -203,7 +219,7 @@ pub(in super::super) async fn find(
         let has = |family: &&Family| {
             samples
                 .iter()
-                .any(|sample| sample.label("__name__") == family.count)
+                .any(|sample| sample.label("__name__") == family.name())
         };
         FAMILIES.iter().filter(has).collect()
     };
@@ -232,7 +248,7 @@ pub(in super::super) async fn services(
     label: Option<&str>,
     at: Time,
 ) -> Result<Vec<String>, Failure> {
-    let names: Vec<&str> = FAMILIES.iter().map(|family| family.count).chain(["up"]).collect();
+    let names: Vec<&str> = FAMILIES.iter().map(Family::name).chain(["up"]).collect();
     let names = quoted(&names.join("|"));
     let labels = label.map_or(LABELS.join(", "), str::to_owned);
     let query = format!("count by ({labels}) ({{__name__=~{names}}})");
@@ -257,18 +273,12 @@ pub(in super::super) async fn red(
     let mut figures = Figures::default();
     for family in &found.families {
         let kind = family.kind;
-        let (count, duration) = (family.count, family.duration);
-        let all = found.place.matchers(&[family.only]);
-        figures.add(
-            &format!("{kind} rate"),
-            &format!("sum(rate({count}{{{all}}}[{WINDOW}]))"),
-        );
+        let all = family.counted(&found.place.matchers(&[family.only]));
+        figures.add(&format!("{kind} rate"), &format!("sum(rate({all}[{WINDOW}]))"));
         figures.add(&format!("{kind} failed"), &failed(family, &found.place, ""));
-        let own = found.place.matchers(&[family.only, family.own_time]);
+        let own = family.timed(&found.place.matchers(&[family.only, family.own_time]));
         for (name, quantile) in [("p50", 0.5), ("p95", 0.95), ("p99", 0.99)] {
-            let query = format!(
-                "histogram_quantile({quantile}, sum by (le) (rate({duration}_bucket{{{own}}}[{WINDOW}])))"
-            );
+            let query = format!("histogram_quantile({quantile}, sum by (le) (rate({own}[{WINDOW}])))");
             figures.add(&format!("{kind} {name}"), &query);
         }
     }
@@ -295,8 +305,8 @@ pub(in super::super) async fn red(
 /// Failures a second, by labels where some are given.
 fn failed(family: &Family, place: &Place, by: &str) -> String {
     let sums = family.failed.iter().map(|failed| {
-        let matchers = place.matchers(&[family.only, failed]);
-        format!("sum by ({by}) (rate({}{{{matchers}}}[{WINDOW}]))", family.count)
+        let failed = family.counted(&place.matchers(&[family.only, failed]));
+        format!("sum by ({by}) (rate({failed}[{WINDOW}]))")
     });
     format!("({})", sums.collect::<Vec<_>>().join(" or "))
 }
@@ -398,14 +408,13 @@ pub(in super::super) async fn routes(
     let most = if all { 20 * ROUTES } else { ROUTES };
     let mut figures = Figures::default();
     for family in &found.families {
-        let Family {
-            kind, duration, by, ..
-        } = family;
-        let matchers = found.place.matchers(&[family.only]);
+        let Family { kind, by, .. } = family;
+        let timed = family.timed(&found.place.matchers(&[family.only]));
+        let asked = timed.replacen("_bucket{", "_count{", 1);
         // A route that was asked once has no percentile worth telling.
         let query = format!(
-            "topk({most}, histogram_quantile(0.95, sum by (le, {by}) (rate({duration}_bucket{{{matchers}}}[{WINDOW}]))) \
-             and sum by ({by}) (increase({duration}_count{{{matchers}}}[{WINDOW}])) > 2)"
+            "topk({most}, histogram_quantile(0.95, sum by (le, {by}) (rate({timed}[{WINDOW}]))) \
+             and sum by ({by}) (increase({asked}[{WINDOW}])) > 2)"
         );
         figures.add(&format!("{kind} slow"), &query);
         if !all {
