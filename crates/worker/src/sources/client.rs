@@ -1,6 +1,10 @@
 //! Connections to sources, and what their failures and answers mean.
 
-use super::settings::{Source, Tls};
+use super::{
+    Space,
+    room::Room,
+    settings::{Source, Tls},
+};
 use crate::outcome::{Code, Failure};
 use anyhow::Context as _;
 use http::StatusCode;
@@ -14,6 +18,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 /// The most that is told of what a source says about a failure, in characters.
 const MAX_MESSAGE: usize = 500;
+/// The room that is taken first for an answer that does not tell its length.
+const FIRST: usize = 64 << 10;
 
 /// The client for a source: its own certificates, no redirects, no proxy, no retries.
 pub(super) fn build(source: &Source, tls: &Tls, user_agent: &str) -> anyhow::Result<Client> {
@@ -79,7 +85,7 @@ pub(super) fn failure(name: &str, error: &reqwest::Error) -> Failure {
 }
 
 /// The first error of type `E` in the chain, also where an I/O error carries it.
-fn find<'a, E: std::error::Error + 'static>(error: &'a reqwest::Error) -> Option<&'a E> {
+fn find<E: std::error::Error + 'static>(error: &reqwest::Error) -> Option<&E> {
     let mut next = error.source();
     while let Some(error) = next {
         let io = error.downcast_ref::<std::io::Error>();
@@ -95,31 +101,38 @@ fn find<'a, E: std::error::Error + 'static>(error: &'a reqwest::Error) -> Option
     None
 }
 
-/// A whole body, no larger than the source's limit.
+/// A whole body, no larger than the source's limit, with the room that it takes.
 pub(super) async fn body(
     name: &str,
     source: &Source,
+    space: &Space,
     mut answer: reqwest::Response,
-) -> Result<Vec<u8>, Failure> {
+) -> Result<(Vec<u8>, Room), Failure> {
     let limit = source.max_response_bytes;
     let too_large = || {
         let message = format!("the answer of the source `{name}` has more than {limit} bytes; ask for less");
         Failure::new(Code::ResponseTooLarge, message)
     };
-    if answer
-        .content_length()
-        .is_some_and(|length| length > limit as u64)
-    {
+    let length = answer.content_length();
+    if length.is_some_and(|length| length > limit as u64) {
         return Err(too_large());
     }
+    let first = length.map_or(FIRST, |length| usize::try_from(length).unwrap_or(limit));
+    let mut room = space.take(first.min(limit)).await;
     let mut bytes = Vec::new();
     while let Some(chunk) = answer.chunk().await.map_err(|error| failure(name, &error))? {
-        if bytes.len() + chunk.len() > limit {
+        let length = bytes.len() + chunk.len();
+        if length > limit {
             return Err(too_large());
+        }
+        if length > room.bytes() {
+            drop(room); // who waits holds none
+            room = space.take(limit).await;
         }
         bytes.extend_from_slice(&chunk);
     }
-    Ok(bytes)
+    room.shrink(bytes.len());
+    Ok((bytes, room))
 }
 
 /// The JSON that a successful answer holds; nothing is `null`.

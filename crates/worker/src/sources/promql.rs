@@ -354,8 +354,14 @@ mod tests {
             name: "tenant".into(),
             value: "a\"b\\".into(),
         };
-        assert_eq!(selector(&[odd.clone()]).as_deref(), Some(r#"{tenant="a\"b\\"}"#));
-        assert!(admits(&[odd.clone()], &serde_json::json!({ "tenant": "a\"b\\" })));
+        assert_eq!(
+            selector(std::slice::from_ref(&odd)).as_deref(),
+            Some(r#"{tenant="a\"b\\"}"#)
+        );
+        assert!(admits(
+            std::slice::from_ref(&odd),
+            &serde_json::json!({ "tenant": "a\"b\\" })
+        ));
         assert!(!admits(&[odd], &serde_json::json!({})));
     }
 }

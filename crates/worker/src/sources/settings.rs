@@ -19,6 +19,9 @@ use url::Url;
 /// YAML: `DEVOPS_MCP__SOURCES={"metrics": {…}}`.
 pub type Settings = BTreeMap<String, Source>;
 
+/// The most that a source may be allowed to answer; see [`super::room`].
+const MAX_RESPONSE_BYTES: usize = 8 << 20;
+
 /// One source.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -41,6 +44,10 @@ pub struct Source {
     /// `X-Scope-OrgID`: whose data is asked for, where one source holds that of many.
     #[serde(default)]
     pub org_id: Option<String>,
+    /// Whether it keeps tenants apart by that header, as Mimir, Thanos, Loki and Tempo do where they are set so. What
+    /// does not know the header answers all the same, and with everything.
+    #[serde(default)]
+    pub multi_tenant: bool,
     /// Whether a key with the scope `platform:observe` sees everything in it. Otherwise only the grants count.
     #[serde(default = "yes")]
     pub platform: bool,
@@ -55,13 +62,14 @@ pub struct Source {
     pub grants: BTreeMap<String, Grant>,
 }
 
-/// What one tenant sees of a source. At least one of `matchers`, `org_id` and `credentials`.
+/// What one tenant sees of a source. At least one of `matchers` and `credentials`, or `org_id` where the source is
+/// `multi_tenant`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Grant {
     /// Labels, and the value of each: what has others is not seen. For traces these are attributes of spans.
     pub matchers: BTreeMap<String, String>,
-    /// `X-Scope-OrgID` of its own.
+    /// `X-Scope-OrgID` of its own. Alone it keeps nothing apart unless the source is `multi_tenant`.
     pub org_id: Option<String>,
     /// Credentials of its own; without them, the source's.
     pub credentials: Credentials,
@@ -138,7 +146,7 @@ impl Credentials {
         let twice = (self.bearer.is_some() && self.bearer_file.is_some())
             || (self.password.is_some() && self.password_file.is_some());
         expect(
-            !(bearer && basic) && !twice,
+            !(twice || bearer && basic),
             key,
             "one of bearer, bearer_file, or username with a password",
         )?;
@@ -210,8 +218,8 @@ impl Source {
         )?;
         let time = (Duration::from_millis(100)..=Duration::from_secs(120)).contains(&self.timeout);
         expect(time, format!("{key}.timeout"), "100ms to 2m")?;
-        let size = (1024..=64 << 20).contains(&self.max_response_bytes);
-        expect(size, format!("{key}.max_response_bytes"), "1KiB to 64MiB")?;
+        let size = (1024..=MAX_RESPONSE_BYTES).contains(&self.max_response_bytes);
+        expect(size, format!("{key}.max_response_bytes"), "1KiB to 8MiB")?;
         validate_org_id(key, self.org_id.as_deref())?;
         self.credentials.validate(&format!("{key}.credentials"))?;
         self.tls.validate(&format!("{key}.tls"))?;
@@ -222,14 +230,13 @@ impl Source {
             "a grant at least, because platform is false",
         )?;
         let mut grants = self.grants.iter();
-        grants.try_for_each(|(tenant, grant)| {
-            grant.validate(self.kind, tenant, &format!("{key}.grants.{tenant}"))
-        })
+        grants.try_for_each(|(tenant, grant)| grant.validate(self, tenant, &format!("{key}.grants.{tenant}")))
     }
 }
 
 impl Grant {
-    fn validate(&self, kind: Kind, tenant: &str, key: &str) -> Result<(), Invalid> {
+    fn validate(&self, source: &Source, tenant: &str, key: &str) -> Result<(), Invalid> {
+        let kind = source.kind;
         expect(
             domain::tenant::check_name(tenant).is_ok(),
             key,
@@ -251,11 +258,13 @@ impl Grant {
                 "nothing: a database has no labels",
             );
         }
-        let apart = own || self.org_id.is_some() || !self.matchers.is_empty();
+        let by_header = source.multi_tenant && self.org_id.is_some();
+        let apart = own || by_header || !self.matchers.is_empty();
         expect(
             apart,
             key,
-            "matchers, org_id or credentials of its own: else it would show everything",
+            "matchers or credentials of its own, or its org_id at a source that has multi_tenant: true: else it would \
+             show everything",
         )?;
         self.matchers.iter().try_for_each(|(name, value)| {
             let key = format!("{key}.matchers.{name}");
@@ -324,7 +333,7 @@ fn timeout() -> Duration {
 }
 
 fn max_response_bytes() -> usize {
-    8 << 20
+    2 << 20
 }
 
 #[cfg(test)]

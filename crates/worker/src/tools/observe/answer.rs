@@ -53,10 +53,6 @@ impl Answer {
     }
 
     /// An answer from several sources, or from none.
-    #[expect(
-        clippy::new_without_default,
-        reason = "an answer is always made for something"
-    )]
     pub(crate) fn new() -> Self {
         Self {
             object: JsonObject::new(),

@@ -158,19 +158,25 @@ async fn a_real_prometheus_understands_what_is_made_of_queries() {
         }
     }
 
+    lists(&sources).await;
+}
+
+/// What the tools that list show of it.
+async fn lists(sources: &Sources) {
+    let (all, own) = (Scopes::all, Scopes::of_a_tenant);
     for arguments in attempts::of("list_metrics") {
-        let answer = call_as::<list_metrics::Tool>(&sources, "acme", own(), arguments, now())
+        let answer = call_as::<list_metrics::Tool>(sources, "acme", own(), arguments, now())
             .await
             .unwrap();
         assert!(!answer.to_string().contains(SECRET), "{answer}");
     }
     let found = json!({ "search": "nobody knows secret" });
-    let nothing = call_as::<list_metrics::Tool>(&sources, "acme", all(), found, now())
+    let nothing = call_as::<list_metrics::Tool>(sources, "acme", all(), found, now())
         .await
         .unwrap();
     assert_eq!(nothing["metrics"], json!([]));
     let by_help =
-        call_as::<list_metrics::Tool>(&sources, "acme", all(), json!({ "search": "nobody else" }), now())
+        call_as::<list_metrics::Tool>(sources, "acme", all(), json!({ "search": "nobody else" }), now())
             .await
             .unwrap();
     let labels = json!(["instance", "job", "tenant_id", "word"]);
@@ -179,7 +185,7 @@ async fn a_real_prometheus_understands_what_is_made_of_queries() {
         (&json!("secret"), &labels)
     );
 
-    let targets = call_as::<list_targets::Tool>(&sources, "acme", own(), json!({}), now())
+    let targets = call_as::<list_targets::Tool>(sources, "acme", own(), json!({}), now())
         .await
         .unwrap();
     assert_eq!(

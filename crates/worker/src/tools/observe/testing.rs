@@ -85,6 +85,7 @@ impl Fake {
 
     /// Answers requests for `path` with this JSON; a path that ends with `*` stands for all that begin so. The latest
     /// route wins.
+    #[expect(clippy::needless_pass_by_value, reason = "made for the call")]
     pub(crate) fn on(&self, path: &str, body: Value) -> &Self {
         self.on_status(path, 200, body.to_string())
     }
