@@ -330,7 +330,7 @@ async fn main() -> anyhow::Result<()> {
     let all = [prometheus(), loki(), jaeger(), alertmanager()].concat();
     let base = start(&asked, all).await?;
     for kind in [Kind::Prometheus, Kind::Loki, Kind::Jaeger, Kind::Alertmanager] {
-        let source = json!({ "kind": kind, "url": base, "grants": { "acme": { "org_id": "acme" } } });
+        let source = json!({ "kind": kind, "url": base, "multi_tenant": true, "grants": { "acme": { "org_id": "acme" } } });
         settings.insert(kind.as_str().to_owned(), serde_json::from_value(source)?);
     }
     let observe = Observe::new(Sources::new(&settings, "bench")?);

@@ -1,7 +1,7 @@
 //! One source, as one caller may use it.
 
 use super::{
-    Kind, Matcher, client,
+    Answered, Kind, Matcher, Space, client,
     settings::{Grant, Source},
     stream,
 };
@@ -42,6 +42,8 @@ struct Inner {
     matchers: Vec<Matcher>,
     /// For what is asked over HTTP.
     http: Option<Http>,
+    /// For what is answered then.
+    space: Space,
 }
 
 struct Http {
@@ -57,6 +59,7 @@ impl Access {
         source: &Source,
         grant: Option<&Grant>,
         user_agent: &str,
+        space: &Space,
     ) -> anyhow::Result<Self> {
         let source = source.granted(grant);
         for file in source.credentials.files() {
@@ -75,6 +78,7 @@ impl Access {
             name: name.to_owned(),
             matchers: matchers.collect(),
             http: http.transpose()?,
+            space: space.clone(),
             source,
         })))
     }
@@ -110,7 +114,7 @@ impl Access {
     ///
     /// # Errors
     /// [`Failure`]; where the source answered, its result is `{"status": …}`.
-    pub async fn get(&self, path: &str, query: &[(&str, String)]) -> Result<Value, Failure> {
+    pub async fn get(&self, path: &str, query: &[(&str, String)]) -> Result<Answered, Failure> {
         self.ask(Method::GET, path, query, None).await
     }
 
@@ -118,7 +122,7 @@ impl Access {
     ///
     /// # Errors
     /// As [`Self::get`].
-    pub async fn post_form(&self, path: &str, form: &[(&str, String)]) -> Result<Value, Failure> {
+    pub async fn post_form(&self, path: &str, form: &[(&str, String)]) -> Result<Answered, Failure> {
         let encoded = url::form_urlencoded::Serializer::new(String::new())
             .extend_pairs(form)
             .finish();
@@ -130,7 +134,7 @@ impl Access {
     ///
     /// # Errors
     /// As [`Self::get`].
-    pub async fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+    pub async fn post(&self, path: &str, body: &Value) -> Result<Answered, Failure> {
         let body = ("application/json", body.to_string());
         self.ask(Method::POST, path, &[], Some(body)).await
     }
@@ -139,7 +143,7 @@ impl Access {
     ///
     /// # Errors
     /// As [`Self::get`].
-    pub async fn delete(&self, path: &str) -> Result<Value, Failure> {
+    pub async fn delete(&self, path: &str) -> Result<Answered, Failure> {
         self.ask(Method::DELETE, path, &[], None).await
     }
 
@@ -149,7 +153,7 @@ impl Access {
         path: &str,
         query: &[(&str, String)],
         body: Option<(&'static str, String)>,
-    ) -> Result<Value, Failure> {
+    ) -> Result<Answered, Failure> {
         let Inner {
             name, source, http, ..
         } = &*self.0;
@@ -191,8 +195,10 @@ impl Access {
         result
     }
 
-    async fn exchange(&self, http: &Http, mut request: reqwest::Request) -> Result<Value, Failure> {
-        let Inner { name, source, .. } = &*self.0;
+    async fn exchange(&self, http: &Http, mut request: reqwest::Request) -> Result<Answered, Failure> {
+        let Inner {
+            name, source, space, ..
+        } = &*self.0;
         let mut shown = request.url().clone();
         shown.set_query(None);
         let method = request.method().clone();
@@ -204,11 +210,11 @@ impl Access {
         outgoing.finish(status.map_err(|failure| failure.code.as_str()));
         let answer = answer?;
         let status = answer.status();
-        let body = client::body(name, source, answer).await?;
+        let (body, room) = client::body(name, source, space, answer).await?;
         if !status.is_success() {
             return Err(client::refusal(name, status, &body));
         }
-        client::json(name, &body)
+        Ok(Answered::new(client::json(name, &body)?, room))
     }
 }
 

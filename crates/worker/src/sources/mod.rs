@@ -8,11 +8,14 @@ pub mod logql;
 pub(crate) mod postgres;
 pub mod promql;
 pub(crate) mod redis;
+mod room;
 pub mod settings;
 mod stream;
 pub mod time;
 
 pub use access::{Access, segment};
+pub use room::Answered;
+pub(crate) use room::{Space, take};
 pub use settings::{Grant, Settings, Source};
 
 use crate::{
@@ -120,11 +123,11 @@ struct Doors {
 }
 
 impl Doors {
-    fn new(name: &str, source: &Source, user_agent: &str) -> anyhow::Result<Self> {
+    fn new(name: &str, source: &Source, user_agent: &str, space: &Space) -> anyhow::Result<Self> {
         for result in RESULTS {
             metrics::SOURCE_REQUESTS.add(0, [name, source.kind.as_str(), result]);
         }
-        let open = |grant: Option<&Grant>| Access::new(name, source, grant, user_agent);
+        let open = |grant: Option<&Grant>| Access::new(name, source, grant, user_agent, space);
         let grants = source.grants.iter().map(|(tenant, grant)| {
             let access = open(Some(grant)).with_context(|| format!("the grant of {tenant}"))?;
             Ok((tenant.clone(), access))
@@ -149,9 +152,14 @@ impl Sources {
     /// # Errors
     /// When one of them cannot be used.
     pub fn new(settings: &Settings, user_agent: &str) -> anyhow::Result<Self> {
+        Self::within(settings, user_agent, &Space::new(room::TOTAL))
+    }
+
+    /// As [`Self::new`], with so much room for what all of them answer.
+    pub(crate) fn within(settings: &Settings, user_agent: &str, space: &Space) -> anyhow::Result<Self> {
         let set = settings.iter().filter(|(_, source)| source.is_set());
         let doors = set.map(|(name, source)| {
-            let doors = Doors::new(name, source, user_agent);
+            let doors = Doors::new(name, source, user_agent, space);
             let doors = doors.with_context(|| format!("the source {name} cannot be used"))?;
             Ok((name.clone(), doors))
         });

@@ -96,7 +96,6 @@ fn check(name: &str, changes: &Value) -> Result<(), String> {
 fn a_grant_that_would_show_everything_is_refused() {
     for grant in [
         json!({ "matchers": { "tenant_id": "acme" } }),
-        json!({ "org_id": "acme" }),
         json!({ "credentials": { "bearer": "t" } }),
         json!({ "tls": { "certificate": "c.pem", "key": "k.pem" } }),
     ] {
@@ -108,6 +107,7 @@ fn a_grant_that_would_show_everything_is_refused() {
     }
     for (grant, key) in [
         (json!({}), "sources.main.grants.acme"),
+        (json!({ "org_id": "acme" }), "sources.main.grants.acme"),
         (json!({ "tls": { "ca": "ca.pem" } }), "sources.main.grants.acme"),
         (
             json!({ "matchers": { "tenant_id": "" } }),
@@ -139,6 +139,19 @@ fn a_grant_that_would_show_everything_is_refused() {
 }
 
 #[test]
+fn a_header_keeps_tenants_apart_only_where_the_source_is_said_to_heed_it() {
+    let grants = json!({ "acme": { "org_id": "acme" } });
+    for kind in ["prometheus", "alertmanager", "jaeger", "loki", "tempo"] {
+        let told = check("main", &json!({ "kind": kind, "grants": grants })).unwrap_err();
+        assert!(told.starts_with("sources.main.grants.acme: expected"), "{told}");
+        let changes = json!({ "kind": kind, "multi_tenant": true, "grants": grants });
+        assert_eq!(check("main", &changes), Ok(()), "{kind}");
+    }
+    let nothing = json!({ "multi_tenant": true, "org_id": "ops", "grants": { "acme": {} } });
+    assert!(check("main", &nothing).is_err());
+}
+
+#[test]
 fn what_cannot_be_is_refused() {
     for (changes, key) in [
         (json!({ "url": "postgres://p" }), "url"),
@@ -148,6 +161,7 @@ fn what_cannot_be_is_refused() {
         (json!({ "public_url": "javascript:alert(1)" }), "public_url"),
         (json!({ "timeout": "0s" }), "timeout"),
         (json!({ "max_response_bytes": 1 }), "max_response_bytes"),
+        (json!({ "max_response_bytes": "9MiB" }), "max_response_bytes"),
         (json!({ "platform": false }), "grants"),
         (
             json!({ "credentials": { "bearer": "t", "username": "u" } }),

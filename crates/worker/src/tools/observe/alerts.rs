@@ -75,7 +75,10 @@ impl Alert {
 /// [`Failure`]
 pub(crate) async fn alerts(access: &Access, conditions: &[Matcher]) -> Result<Vec<Alert>, Failure> {
     let wanted: Vec<&Matcher> = access.matchers().iter().chain(conditions).collect();
-    let mut alerts: Vec<Alert> = read(access.get("/api/v2/alerts", &filters(&wanted)).await?)?;
+    let mut alerts: Vec<Alert> = access
+        .get("/api/v2/alerts", &filters(&wanted))
+        .await?
+        .read(read)?;
     // Alertmanager has done so; a proxy before it that drops parameters must not open what is closed.
     alerts.retain(|alert| {
         wanted

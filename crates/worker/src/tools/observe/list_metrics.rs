@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     outcome::{Code, Failure},
-    sources::{Access, Kind, Matcher, promql, time},
+    sources::{Access, Answered, Kind, Matcher, promql, time},
     tools::built_in::{BuiltIn, Desk},
 };
 use domain::Time;
@@ -70,6 +70,7 @@ impl BuiltIn for Tool {
             .take(limit)
             .map(|name| told(name, &help))
             .collect();
+        drop(help); // it takes room that others may want while the source is asked again
         if of <= FEW {
             for metric in &mut metrics {
                 labels(&access, metric, desk.now, &mut answer).await?;
@@ -129,24 +130,24 @@ async fn list(
     answer: &mut Answer,
 ) -> Result<Vec<String>, Failure> {
     let answered = access.get(path, parameters).await?;
-    let data = series::data(access, &answered, answer)?;
-    serde_json::from_value(data).map_err(|_| {
+    let data = series::data(access, answered, answer)?;
+    data.read(serde_json::from_value).map_err(|_| {
         let message = format!("the source `{}` does not answer with names", access.name());
         Failure::new(Code::SourceError, message)
     })
 }
 
 /// Types and help texts by name. They come with no labels, so where labels are enforced nobody knows whose they are.
-async fn help(access: &Access, answer: &mut Answer) -> Result<Value, Failure> {
+async fn help(access: &Access, answer: &mut Answer) -> Result<Answered, Failure> {
     if !access.matchers().is_empty() {
         answer.note("types and help texts are not shown: they do not tell whose they are");
-        return Ok(Value::Null);
+        return Ok(Answered::default());
     }
     match access
         .get("/api/v1/metadata", &[("limit_per_metric", "1".to_owned())])
         .await
     {
-        Ok(answered) => series::data(access, &answered, answer),
+        Ok(answered) => series::data(access, answered, answer),
         // Not everything that speaks PromQL has it.
         Err(failure)
             if failure
@@ -155,7 +156,7 @@ async fn help(access: &Access, answer: &mut Answer) -> Result<Value, Failure> {
                 .is_some_and(|answered| answered["status"] == 404) =>
         {
             answer.note("this source knows no types and help texts");
-            Ok(Value::Null)
+            Ok(Answered::default())
         }
         Err(failure) => Err(failure),
     }

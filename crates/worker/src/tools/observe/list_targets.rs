@@ -93,13 +93,15 @@ async fn targets(access: &Access, answer: &mut Answer) -> Result<Vec<Value>, Fai
     let answered = access
         .get("/api/v1/targets", &[("state", "active".to_owned())])
         .await?;
-    let mut data = series::data(access, &answered, answer)?;
-    let Value::Array(mut targets) = data["activeTargets"].take() else {
-        let message = format!("the source `{}` does not answer with targets", access.name());
-        return Err(Failure::new(Code::SourceError, message));
-    };
-    targets.retain(|target| promql::admits(access.matchers(), &target["labels"]));
-    Ok(targets)
+    let data = series::data(access, answered, answer)?;
+    data.part("/activeTargets").read(|targets| {
+        let Value::Array(mut targets) = targets else {
+            let message = format!("the source `{}` does not answer with targets", access.name());
+            return Err(Failure::new(Code::SourceError, message));
+        };
+        targets.retain(|target| promql::admits(access.matchers(), &target["labels"]));
+        Ok(targets)
+    })
 }
 
 fn told(target: &Value) -> Value {

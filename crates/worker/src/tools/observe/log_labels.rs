@@ -7,7 +7,7 @@ use super::{
 use crate::{
     outcome::{Code, Failure},
     sources::{
-        Access, Kind, logql,
+        Access, Answered, Kind, logql,
         time::{self, Range},
     },
     tools::built_in::{BuiltIn, Desk},
@@ -89,7 +89,7 @@ impl Look {
         answer
     }
 
-    async fn get(&self, path: &str, selector: Option<&str>) -> Result<Value, Failure> {
+    async fn get(&self, path: &str, selector: Option<&str>) -> Result<Answered, Failure> {
         let mut parameters = vec![
             ("start", time::nanos(self.range.start)),
             ("end", time::nanos(self.range.end)),
@@ -102,11 +102,12 @@ impl Look {
 
     /// Names or values. Where there is none, Loki leaves the list away.
     async fn words(&self, path: &str) -> Result<Vec<String>, Failure> {
-        let mut answer = self.get(path, self.selector.as_deref()).await?;
-        let words = match answer["data"].take() {
-            Value::Null if answer["status"] == "success" => Some(Vec::new()),
+        let answer = self.get(path, self.selector.as_deref()).await?;
+        let succeeded = answer["status"] == "success";
+        let words = answer.part("/data").read(|words| match words {
+            Value::Null if succeeded => Some(Vec::new()),
             words => serde_json::from_value(words).ok(),
-        };
+        });
         words.ok_or_else(logs::not_of_loki)
     }
 

@@ -3,10 +3,11 @@
 pub(crate) mod group;
 pub(crate) mod line;
 
+use super::series::{self, Series};
 use crate::{
     outcome::{Code, Failure},
     sources::{
-        Access, logql,
+        Access, logql, take,
         time::{self, Range},
     },
 };
@@ -34,8 +35,8 @@ pub(crate) enum Found {
         /// There may be more: so many were asked for.
         full: bool,
     },
-    /// Series, as Prometheus writes them: `[{"metric": {…}, "values": [[t, "v"], …]}, …]`.
-    Series(Value),
+    /// Series of a metric.
+    Series(Vec<Series>),
 }
 
 /// What is asked.
@@ -83,20 +84,22 @@ async fn ask_for(access: &Access, question: &Question<'_>, limit: usize) -> Resu
         ("step", question.step.as_secs().max(1).to_string()),
     ];
     let path = "/loki/api/v1/query_range";
-    let mut answer = match long {
+    let answer = match long {
         true => access.post_form(path, &parameters).await?,
         false => access.get(path, &parameters).await?,
     };
-    let result = answer["data"]["result"].take();
-    match (answer["data"]["resultType"].as_str(), result) {
-        (Some("streams"), Value::Array(streams)) => {
-            let lines = line::of_streams(&streams, question.forward);
-            let full = lines.len() >= limit;
-            Ok(Found::Lines { lines, full })
+    answer.read(|mut answer| {
+        let result = take(&mut answer, "/data/result");
+        match (answer["data"]["resultType"].as_str(), result) {
+            (Some("streams"), Value::Array(streams)) => {
+                let lines = line::of_streams(&streams, question.forward);
+                let full = lines.len() >= limit;
+                Ok(Found::Lines { lines, full })
+            }
+            (Some("matrix"), list @ Value::Array(_)) => series::read(access, list).map(Found::Series),
+            _ => Err(not_of_loki()),
         }
-        (Some("matrix"), series @ Value::Array(_)) => Ok(Found::Series(series)),
-        _ => Err(not_of_loki()),
-    }
+    })
 }
 
 /// What is told of an answer that cannot be read.

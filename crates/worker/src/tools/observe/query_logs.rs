@@ -85,10 +85,9 @@ impl BuiltIn for Tool {
         answer.set("end", time::rfc3339(range.end));
         Ok(match found {
             Found::Lines { lines, full } => shown(answer, &question, lines, full, limit),
-            Found::Series(found) => {
+            Found::Series(read) => {
                 answer.set("type", "range");
                 answer.set("step", time::short(question.step));
-                let read = series::read(&access, &found)?;
                 if read.is_empty() {
                     answer.note("no line that is counted matches in this time");
                 }

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     outcome::{Code, Failure},
     sources::{
-        Access, Kind, promql,
+        Access, Answered, Kind, promql,
         time::{self, Range},
     },
     tools::built_in::{BuiltIn, Desk},
@@ -90,7 +90,7 @@ async fn instant(
         .map_or(Ok(now), |time| time::parse(time, now))?;
     let parameters = [("query", query), ("time", time::unix(at)), timeout(access)];
     let answered = ask(access, "/api/v1/query", &parameters).await?;
-    let data = series::data(access, &answered, answer)?;
+    let data = series::data(access, answered, answer)?;
     let kind = data["resultType"].as_str().unwrap_or_default();
     answer.set("type", kind).set("time", answer::time(at));
     let points = match kind {
@@ -108,7 +108,7 @@ async fn instant(
         "matrix" => Some(shown(arguments)?),
         _ => None,
     };
-    tell(access, &data["result"], points, answer)
+    tell(access, data, points, answer)
 }
 
 async fn range(
@@ -133,7 +133,7 @@ async fn range(
         timeout(access),
     ];
     let answered = ask(access, "/api/v1/query_range", &parameters).await?;
-    let data = series::data(access, &answered, answer)?;
+    let data = series::data(access, answered, answer)?;
     answer
         .set("type", "range")
         .set("start", answer::time(range.start))
@@ -145,11 +145,15 @@ async fn range(
             "min, max and avg are of up to {taken} points a series; those shown are means"
         ));
     }
-    tell(access, &data["result"], Some(points), answer)
+    tell(access, data, Some(points), answer)
 }
 
-fn tell(access: &Access, result: &Value, points: Option<usize>, answer: &mut Answer) -> Result<(), Failure> {
-    let series = series::read(access, result)?;
+fn tell(access: &Access, data: Answered, points: Option<usize>, answer: &mut Answer) -> Result<(), Failure> {
+    let is_histogram = |entry: &Value| !entry["histogram"].is_null() || !entry["histograms"].is_null();
+    let histograms = data["result"]
+        .as_array()
+        .is_some_and(|list| list.iter().any(is_histogram));
+    let series = data.part("/result").read(|list| series::read(access, list))?;
     if series.is_empty() {
         answer.note(match promql::selector(access.matchers()) {
             None => "nothing matches; list_metrics finds names".to_owned(),
@@ -158,10 +162,7 @@ fn tell(access: &Access, result: &Value, points: Option<usize>, answer: &mut Ans
             }
         });
     }
-    if result.as_array().is_some_and(|list| {
-        list.iter()
-            .any(|entry| !entry["histogram"].is_null() || !entry["histograms"].is_null())
-    }) {
+    if histograms {
         answer.note("native histograms are shown as their number of observations; use histogram_quantile()");
     }
     series::tell(answer, series, points);
@@ -197,7 +198,7 @@ fn timeout(access: &Access) -> (&'static str, String) {
     ("timeout", format!("{}ms", access.settings().timeout.as_millis()))
 }
 
-async fn ask(access: &Access, path: &str, parameters: &[(&str, String)]) -> Result<Value, Failure> {
+async fn ask(access: &Access, path: &str, parameters: &[(&str, String)]) -> Result<Answered, Failure> {
     let length: usize = parameters.iter().map(|(_, value)| value.len()).sum();
     if length > MAX_IN_ADDRESS {
         access.post_form(path, parameters).await

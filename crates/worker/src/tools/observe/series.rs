@@ -3,7 +3,7 @@
 use super::answer::{self, Answer};
 use crate::{
     outcome::{Code, Failure},
-    sources::Access,
+    sources::{Access, Answered},
 };
 use chrono::DateTime;
 use serde_json::{Value, json};
@@ -22,7 +22,9 @@ pub(crate) struct Series {
 
 impl Series {
     /// From `{"metric": …, "value": …}` or `{"metric": …, "values": …}`. Of a histogram, the number of observations.
-    fn read(entry: &Value) -> Option<Self> {
+    fn read(mut entry: Value) -> Option<Self> {
+        let labels = entry.get_mut("metric").map(Value::take);
+        let labels = labels.filter(Value::is_object)?;
         let one = |sample: &Value| {
             let text = sample[1].as_str().or_else(|| sample[1]["count"].as_str())?;
             Some((sample[0].as_f64()?, text.parse().ok()?))
@@ -36,10 +38,7 @@ impl Series {
             (Value::Null, histogram) => vec![one(histogram)?],
             (value, _) => vec![one(value)?],
         };
-        Some(Self {
-            labels: entry["metric"].is_object().then(|| entry["metric"].clone())?,
-            samples,
-        })
+        Some(Self { labels, samples })
     }
 
     fn last(&self) -> f64 {
@@ -94,7 +93,7 @@ fn moment(seconds: f64) -> String {
 }
 
 /// What Prometheus' API answered: its data, and what it warns of as notes.
-pub(crate) fn data(access: &Access, answered: &Value, answer: &mut Answer) -> Result<Value, Failure> {
+pub(crate) fn data(access: &Access, answered: Answered, answer: &mut Answer) -> Result<Answered, Failure> {
     if answered["status"] != "success" {
         let message = format!(
             "the source `{}` does not answer as Prometheus does",
@@ -107,14 +106,15 @@ pub(crate) fn data(access: &Access, answered: &Value, answer: &mut Answer) -> Re
     for warning in warnings.take(MAX_WARNINGS) {
         answer.note(answer::cut(warning, MAX_WARNING));
     }
-    Ok(answered["data"].clone())
+    Ok(answered.part("/data"))
 }
 
 /// All series of a list.
-pub(crate) fn read(access: &Access, list: &Value) -> Result<Vec<Series>, Failure> {
-    let read = list
-        .as_array()
-        .and_then(|list| list.iter().map(Series::read).collect());
+pub(crate) fn read(access: &Access, list: Value) -> Result<Vec<Series>, Failure> {
+    let read = match list {
+        Value::Array(list) => list.into_iter().map(Series::read).collect(),
+        _ => None,
+    };
     read.ok_or_else(|| {
         let message = format!(
             "the series that the source `{}` answers cannot be read",

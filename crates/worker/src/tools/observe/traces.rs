@@ -16,7 +16,7 @@ use crate::{
     },
     tools::built_in::Desk,
 };
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use model::Trace;
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, time::Duration};
@@ -176,7 +176,7 @@ pub(crate) async fn fetch(access: &Access, id: &str) -> Result<Trace, Failure> {
         _ => {
             // Unlike `/api/traces/{id}` this tells a trace that is not there from a path that is not.
             let answer = access.get("/api/traces", &[("traceID", id.to_owned())]).await?;
-            let found = jaeger::read(answer).map_err(|error| unreadable(&error))?;
+            let found = answer.read(jaeger::read).map_err(|error| unreadable(&error))?;
             found
                 .into_iter()
                 .find(|trace| trace.id == id && !trace.spans.is_empty())
@@ -194,7 +194,9 @@ pub(crate) async fn fetch(access: &Access, id: &str) -> Result<Trace, Failure> {
 
 async fn from_tempo(access: &Access, id: &str) -> Result<Option<Trace>, Failure> {
     match access.get(&format!("/api/traces/{id}"), &[]).await {
-        Ok(answer) => tempo::read_trace(id, answer).map_err(|error| unreadable(&error)),
+        Ok(answer) => answer
+            .read(|answer| tempo::read_trace(id, answer))
+            .map_err(|error| unreadable(&error)),
         Err(failure) if is_not_found(&failure) => Ok(None),
         Err(failure) => Err(failure),
     }
@@ -268,7 +270,7 @@ async fn ask_jaeger(
                 asked = (asked / 4).max(FEWEST);
             }
             answer => {
-                let traces = jaeger::read(answer?).map_err(|error| unreadable(&error))?;
+                let traces = answer?.read(jaeger::read).map_err(|error| unreadable(&error))?;
                 let less =
                     format!("the traces are so large that only {asked} were asked for; narrow the range");
                 return Ok((traces, asked, Vec::from_iter((asked < limit).then_some(less))));
@@ -328,22 +330,20 @@ async fn search_tempo(access: &Access, search: &Search<'_>) -> Result<Found, Fai
         ("limit", search.limit.to_string()),
     ];
     let answer = access.get("/api/search", &query).await?;
-    let mut traces = tempo::read_search(answer).map_err(|error| unreadable(&error))?;
+    let mut traces = answer
+        .read(tempo::read_search)
+        .map_err(|error| unreadable(&error))?;
     let more = traces.len() >= search.limit;
     if !access.matchers().is_empty() {
         // The list says nothing of a trace's other spans, and one of them may be somebody else's.
-        let whole = |listed: Listed| async move { from_tempo(access, &listed.id).await };
-        let read: Vec<_> = stream::iter(traces)
-            .map(whole)
-            .buffered(READ_AT_ONCE)
-            .collect()
-            .await;
-        let read: Vec<Option<Trace>> = read.into_iter().collect::<Result<_, _>>()?;
-        let seen = read
-            .iter()
-            .flatten()
-            .filter(|trace| trace.is_open_to(access.matchers()));
-        traces = seen.map(Listed::from).collect();
+        let seen = |listed: Listed| async move {
+            let whole = from_tempo(access, &listed.id).await?;
+            let whole = whole.filter(|trace| trace.is_open_to(access.matchers()));
+            Ok::<_, Failure>(whole.as_ref().map(Listed::from))
+        };
+        let read = stream::iter(traces).map(seen).buffered(READ_AT_ONCE);
+        let read: Vec<Option<Listed>> = read.try_collect().await?;
+        traces = read.into_iter().flatten().collect();
     }
     Ok(Found {
         traces,

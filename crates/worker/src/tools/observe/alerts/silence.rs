@@ -128,7 +128,10 @@ impl Silence {
 /// [`Failure`]
 pub(crate) async fn silences(access: &Access) -> Result<Vec<Silence>, Failure> {
     let enforced: Vec<&Matcher> = access.matchers().iter().collect();
-    let mut silences: Vec<Silence> = read(access.get("/api/v2/silences", &filters(&enforced)).await?)?;
+    let mut silences: Vec<Silence> = access
+        .get("/api/v2/silences", &filters(&enforced))
+        .await?
+        .read(read)?;
     silences.retain(|silence| silence.holds(access.matchers()));
     silences.sort_by_key(|silence| {
         let ends = silence.ends_at.timestamp();
@@ -154,7 +157,7 @@ pub(crate) async fn find(access: &Access, id: Uuid) -> Result<Silence, Failure> 
         Some(result) if result["status"] == 404 => unknown(),
         _ => failure,
     })?;
-    let silence: Silence = read(answer)?;
+    let silence: Silence = answer.read(read)?;
     silence
         .holds(access.matchers())
         .then_some(silence)

@@ -245,3 +245,29 @@ async fn tempo_is_asked_in_its_language_and_a_tenant_sees_his_traces_only() {
     let failure = call::<SearchTraces>(&sources, odd).await.unwrap_err();
     assert_eq!(failure.code, Code::InvalidArguments);
 }
+
+/// A tenant's search reads every trace that Tempo lists; together they have more than may be held at once.
+#[tokio::test]
+async fn tempos_traces_are_let_go_one_after_another() {
+    use crate::{
+        sources::{Sources, Space},
+        tools::observe::{
+            search_traces::Tool as SearchTraces,
+            testing::{call_for, settings},
+        },
+    };
+    let fake = Fake::start().await;
+    let ids: Vec<String> = (1..=12).map(|n| format!("{n:032x}")).collect();
+    let listed = ids.iter().map(|id| json!({ "traceID": id }));
+    fake.on("/api/search", json!({ "traces": listed.collect::<Vec<_>>() }));
+    let mut large = tempo_trace("acme");
+    large["unread"] = "x".repeat(100 << 10).into();
+    fake.on("/api/traces/*", large);
+    let space = Space::new(250 << 10);
+    let settings = settings([("tempo", Kind::Tempo, &fake.url)]);
+    let sources = Sources::within(&settings, "tests", &space).unwrap();
+    let found = call_for::<SearchTraces>(&sources, "acme", json!({ "service": "worker" }))
+        .await
+        .unwrap();
+    assert_eq!(found["traces"].as_array().unwrap().len(), ids.len(), "{found}");
+}
