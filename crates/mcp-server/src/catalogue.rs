@@ -47,6 +47,12 @@ pub(crate) struct BuiltIn {
 }
 
 impl BuiltIn {
+    /// Whether the caller may call it, by its scope; his rules may forbid it yet. Then it comes before a tool that the tenant
+    /// registered under its name before the product had it.
+    pub(crate) fn is_for(&self, caller: &Caller) -> bool {
+        caller.principal.scopes.contains(self.scope) && self.is_open_to(caller)
+    }
+
     /// Whether it is there for the caller; whether he may call it is its scope's to say, and his rules'.
     pub(crate) fn is_open_to(&self, caller: &Caller) -> bool {
         let platform = || self.platform && caller.principal.scopes.contains(Scope::PlatformObserve);
@@ -366,6 +372,11 @@ mod tests {
         assert!(tool.is_open_to(&caller("acme", domain::Scopes::default())));
         assert!(!tool.is_open_to(&caller("globex", domain::Scopes::of_a_tenant())));
         assert!(tool.is_open_to(&caller("globex", domain::Scopes::all())));
+        assert!(
+            !tool.is_for(&caller("acme", domain::Scopes::default())),
+            "what he may not call hides no tool of the tenant's"
+        );
+        assert!(tool.is_for(&caller("acme", domain::Scopes::of_a_tenant())));
     }
 
     #[test]

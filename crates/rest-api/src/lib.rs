@@ -118,7 +118,7 @@ fn assemble(
         vault: Vault::open(&settings.credentials)?,
         catalogue: Catalogue::follow(Arc::clone(&store), database, host),
         changes: changes::Changes::new(Arc::clone(&coordination.notices), &host.tasks),
-        runner: Runner::connect(host, &settings.worker.url)?,
+        runner: Runner::connect(host, &settings.worker)?,
         schemas: schema::Schemas::default(),
         imports: api::Imports::default(),
         selections: selection::Selections::default(),

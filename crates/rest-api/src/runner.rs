@@ -2,7 +2,7 @@
 
 pub(crate) mod upstreams;
 
-use crate::{built_ins::BuiltIns, error::Error, queue::report::Ended};
+use crate::{built_ins::BuiltIns, error::Error, queue::report::Ended, settings};
 use anyhow::Context as _;
 use bytes::Bytes;
 use chassis::{
@@ -15,7 +15,10 @@ use proto::v1::{
     tool_runner_client::ToolRunnerClient,
 };
 use secrecy::{ExposeSecret, SecretString};
-use std::{error::Error as _, time::Duration};
+use std::{
+    error::Error as _,
+    time::{Duration, Instant},
+};
 use tonic::{Code, Status, Streaming};
 
 /// How often a worker is asked for a sign of life, and how long that may take: a loss shows within their sum.
@@ -50,23 +53,23 @@ pub enum Told {
 }
 
 impl Runner {
-    /// A client of the workers at `url`; connects when first needed.
+    /// A client of the workers; connects when first needed.
     ///
     /// # Errors
-    /// When `url` is no address, or there is no service token to show.
-    pub fn connect(host: &Host, url: &str) -> anyhow::Result<Self> {
+    /// When their URL is no address, or there is no service token to show.
+    pub fn connect(host: &Host, settings: &settings::Worker) -> anyhow::Result<Self> {
         let token = host
             .common
             .service_token
             .clone()
             .context("SERVICE_TOKEN is not set: workers would refuse us")?;
-        let channel =
-            chassis::grpc::channel(host, "worker", url, &ChannelOptions::default()).context("worker.url")?;
+        let channel = chassis::grpc::channel(host, "worker", &settings.url, &ChannelOptions::default())
+            .context("worker.url")?;
         let runner = Self {
             client: ToolRunnerClient::new(channel),
             token,
             worker: host.readiness.dependency("worker"),
-            built_ins: BuiltIns::default(),
+            built_ins: BuiltIns::new(settings.tools_kept),
         };
         host.tasks
             .spawn_every("worker's state", PING_EVERY, runner.clone().watch());
@@ -104,9 +107,13 @@ impl Runner {
             self.token.expose_secret(),
         )?;
         match self.client.clone().manifest(request).await {
-            Ok(answer) => self.built_ins.told(answer.into_inner().tools),
-            // It runs none of the product's tools.
-            Err(status) if status.code() == Code::Unimplemented => self.built_ins.told(Vec::new()),
+            Ok(answer) => self.built_ins.told(answer.into_inner().tools, Instant::now()),
+            // A worker of the version before runs none of the product's tools, and says nothing of what others run.
+            Err(status) if status.code() == Code::Unimplemented => {
+                if self.built_ins.manifest().is_none() {
+                    self.built_ins.told(Vec::new(), Instant::now());
+                }
+            }
             Err(status) => return Err(status),
         }
         Ok(())

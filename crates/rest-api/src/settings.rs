@@ -90,6 +90,10 @@ pub struct Credentials {
 pub struct Worker {
     /// The workers' gRPC address; a name with several addresses is balanced.
     pub url: String,
+    /// For how long a tool of the product stays that workers tell of no longer: while they are being replaced, those with
+    /// it and those without take turns in answering.
+    #[serde(with = "chassis::settings::duration")]
+    pub tools_kept: Duration,
 }
 
 /// What a caller may send.
@@ -155,6 +159,7 @@ impl Default for Worker {
     fn default() -> Self {
         Self {
             url: "http://127.0.0.1:50053".to_owned(),
+            tools_kept: Duration::from_secs(60),
         }
     }
 }

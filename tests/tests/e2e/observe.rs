@@ -11,11 +11,12 @@ use e2e::{
     Backend, Era, Json, Stack, mcp,
     raw::{Raw, response},
     rest::Rest,
-    stack::{MCP_SERVER, WORKER},
+    stack::{MCP_SERVER, REST_API, WORKER},
     wait_for,
 };
 use rmcp::ServiceError;
 use serde_json::json;
+use sqlx::{Connection as _, Executor as _};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::{net::TcpListener, task::JoinHandle};
 
@@ -83,6 +84,8 @@ async fn observed(backend: Backend) -> anyhow::Result<(Stack, Prometheus)> {
     let sources = json!({"metrics": {"kind": "prometheus", "url": prometheus.url, "grants": grants}});
     let stack = Stack::builder(backend)
         .set(WORKER, "SOURCES", &sources.to_string())
+        .set(REST_API, "WORKER__TOOLS_KEPT", "2s")
+        .allow_private()
         .start()
         .await?;
     Ok((stack, prometheus))
@@ -283,6 +286,15 @@ async fn what_one_of_them_answered_is_seen_by_whom_it_may_be() -> Outcome {
             assert_eq!(count, usize::from(sees), "{listed}");
         }
 
+        let spent = stack.metrics(REST_API).await?;
+        let reads =
+            |operation: &str| spent.sum("db_query_duration_seconds_count", &[("operation", operation)]);
+        assert!(reads("api_keys.get_some") >= 1.0);
+        assert!(
+            reads("api_keys.get") < 1.0,
+            "a key is read for each run that is listed"
+        );
+
         // Through the queue, too, it is asked with what the key may: here everything, which others must not read.
         let later = [("prefer", "respond-async")];
         let ask = json!({"arguments": {"query": "up"}});
@@ -346,9 +358,9 @@ async fn while_the_worker_is_away_they_are_listed_and_wait() -> Outcome {
     assert!(names(&client).await?.contains(&"query_metrics".to_owned()));
     let later = [("prefer", "respond-async")];
     let ask = json!({"arguments": {"query": "up"}});
-    let path = "/api/v1/tools/query_metrics/execute";
+    let execute_path = "/api/v1/tools/query_metrics/execute";
     let queued = rest
-        .send(http::Method::POST, path, &later, Some(&ask))
+        .send(http::Method::POST, execute_path, &later, Some(&ask))
         .await?
         .expect(202)?;
     stack.process_mut(WORKER).start().await?;
@@ -356,8 +368,15 @@ async fn while_the_worker_is_away_they_are_listed_and_wait() -> Outcome {
     let ended = ended(&rest, &path).await?;
     assert_eq!(text(&ended, "status"), "succeeded", "{ended}");
 
-    // Another worker without the source: the tool is gone for clients that were told of it.
+    // Another worker without the source: the tool is gone for clients that were told of it, but no run ends for that.
     stack.process_mut(WORKER).kill();
+    let queued = rest
+        .send(http::Method::POST, execute_path, &later, Some(&ask))
+        .await?
+        .expect(202)?;
+    let path = format!("/api/v1/executions/{}", text(&queued, "id"));
+    let sources = stack.process(WORKER).variable("DEVOPS_MCP__SOURCES");
+    let sources = sources.unwrap_or_default().to_owned();
     stack.process_mut(WORKER).set("DEVOPS_MCP__SOURCES", "{}");
     stack.process_mut(WORKER).start().await?;
     wait_for("the tool to be gone", async || {
@@ -365,6 +384,64 @@ async fn while_the_worker_is_away_they_are_listed_and_wait() -> Outcome {
     })
     .await?;
     execute(&rest, &up()).await?.problem(404, "not_found")?;
+    let run = rest.get(&path).await?.expect(200)?;
+    assert!(["queued", "running"].contains(&text(&run, "status")), "{run}");
+    stack.process_mut(WORKER).kill();
+    stack.process_mut(WORKER).set("DEVOPS_MCP__SOURCES", &sources);
+    stack.process_mut(WORKER).start().await?;
+    let ended = self::ended(&rest, &path).await?;
+    assert_eq!(text(&ended, "status"), "succeeded", "{ended}");
+    client.wait_for_tool("query_metrics").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_tenants_own_tool_of_such_a_name_stays_for_whom_the_products_is_not() -> Outcome {
+    let (mut stack, prometheus) = observed(Backend::Sqlite).await?;
+    let observer = stack.tenant("acme", "observe:read,tools:execute").await?;
+    let runner = stack.key("acme", "tools:read,tools:execute").await?;
+    let manager = stack.rest(&stack.key("acme", "tools:manage").await?);
+    let url = format!("{}/api/v1/query?query=own", prometheus.url);
+    let tool = json!({"name": "own", "description": "d", "method": "GET", "url": url});
+    manager.post("/api/v1/tools", &tool).await?.expect(201)?;
+    // From before the product had the name, which cannot be registered any more.
+    stack.process_mut(REST_API).kill();
+    let database = Backend::Sqlite.database_url(stack.directory()).await?;
+    let mut connection = sqlx::SqliteConnection::connect(&database).await?;
+    connection
+        .execute("UPDATE tools SET name = 'query_metrics' WHERE name = 'own'")
+        .await?;
+    connection.close().await?;
+    stack.process_mut(REST_API).start().await?;
+    let rest = stack.rest(&observer);
+    wait_for("rest-api to know the product's tools", async || {
+        let listed = rest.get("/api/v1/built-in-tools").await.ok()?.expect(200).ok()?;
+        listed["items"].as_array().filter(|items| !items.is_empty())?;
+        Some(())
+    })
+    .await?;
+
+    let done = execute(&stack.rest(&runner), &json!({})).await?.expect(200)?;
+    assert_eq!(text(&done, "status"), "succeeded", "{done}");
+    assert_eq!(prometheus.last(), "own");
+    let done = execute(&rest, &up()).await?.expect(200)?;
+    assert_eq!(done["result"]["source"], "metrics", "{done}");
+    for era in Era::ALL {
+        for (key, own) in [(&runner, true), (&observer, false)] {
+            let client = stack.mcp(key, era).await?;
+            wait_for("its own kind of tool to be listed", async || {
+                let tools = client.list_all_tools().await.ok()?;
+                let mut of_name = tools.iter().filter(|tool| tool.name == "query_metrics");
+                let open = of_name.next()?.annotations.as_ref()?.open_world_hint;
+                (open == Some(own) && of_name.next().is_none()).then_some(())
+            })
+            .await?;
+            let arguments = if own { json!({}) } else { up() };
+            let answer = client.structured("query_metrics", &arguments).await?;
+            assert_eq!(answer.get("source").is_none(), own, "{era:?}: {answer}");
+            client.close().await;
+        }
+    }
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use crate::{
     tasks::{self, modern},
     tenants::CALLER,
 };
-use domain::{Scope, execution::ExecutionStatus};
+use domain::{Scope, execution::ExecutionStatus, tool::built_in::is_built_in};
 use proto::v1::Execution;
 use rmcp::{
     RoleServer,
@@ -83,11 +83,13 @@ impl Handler {
     /// The scope that calling a tool elsewhere needs. By a name of the product's own a caller may mean one that is not
     /// there for him, or not yet known here: rest-api says so.
     pub(super) fn scope_of(&self, caller: &Caller, tool: &str) -> Option<Scope> {
-        let built_ins = self.shared.catalogue.built_ins();
-        match built_ins.get(tool).filter(|tool| tool.is_open_to(caller)) {
-            Some(tool) => Some(tool.scope),
-            None if domain::tool::built_in::is_built_in(tool) => None,
-            None => Some(Scope::ToolsExecute),
+        let Shown { registered, built_in } = self.shared.catalogue.shown(self.tenant);
+        match built_in.get(tool) {
+            Some(ours) if ours.is_for(caller) => Some(ours.scope),
+            _ if registered.contains_key(tool) => Some(Scope::ToolsExecute),
+            Some(ours) if ours.is_open_to(caller) => Some(ours.scope),
+            _ if is_built_in(tool) => None,
+            _ => Some(Scope::ToolsExecute),
         }
     }
 
@@ -106,7 +108,7 @@ impl Handler {
         let Shown { registered, built_in } = self.shared.catalogue.shown(self.tenant);
         let ours = built_in
             .get(&*request.name)
-            .is_some_and(|tool| tool.is_open_to(caller));
+            .is_some_and(|tool| tool.is_for(caller));
         let needed = registered.get(&*request.name).filter(|tool| {
             !ours && caller.principal.tools.allow(&request.name) && Confirmations::needed(caller, tool)
         });

@@ -35,16 +35,16 @@ impl Handler {
             .filter(|tool| may(tool.scope))
             .map(|tool| &tool.definition);
         let Shown { registered, built_in } = self.shared.catalogue.shown(self.tenant);
-        let open = |name: &str| built_in.get(name).is_some_and(|tool| tool.is_open_to(caller));
+        let shadowed = |name: &str| built_in.get(name).is_some_and(|tool| tool.is_for(caller));
         let in_workers = built_in
             .values()
-            .filter(|tool| tool.is_open_to(caller) && may(tool.scope))
+            .filter(|tool| tool.is_for(caller))
             .map(|tool| &tool.definition);
         let sees_registered = may(Scope::ToolsRead) || may(Scope::ToolsExecute);
         let registered = registered
             .values()
             .map(|tool| &tool.definition)
-            .filter(|tool| sees_registered && !open(&tool.name));
+            .filter(|tool| sees_registered && !shadowed(&tool.name));
         let mut tools: Vec<&Tool> = here
             .chain(in_workers)
             .chain(registered)

@@ -37,7 +37,7 @@ impl Queue for Door {
             let expected = format!("1 to {MAX_NAME} bytes in the first message");
             return Err(Error::from(Invalid::new("worker", expected)).into());
         }
-        let events = LeaseStream::open(&self.api, first.worker, first.room, requests);
+        let events = LeaseStream::open(&self.api, first, requests);
         Ok(Response::new(events.map(Ok).boxed()))
     }
 

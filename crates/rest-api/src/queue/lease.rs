@@ -9,7 +9,7 @@ use domain::ExecutionId;
 use futures_util::{Stream, StreamExt as _};
 use proto::v1::{Held, LeaseEvent, LeaseRequest, lease_event::Event};
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     convert::Infallible,
 };
 use tokio::sync::{broadcast::error::RecvError, mpsc};
@@ -73,25 +73,27 @@ impl Sent {
 pub struct LeaseStream {
     api: Api,
     worker: String,
+    /// The product's own tools that it runs.
+    built_ins: BTreeSet<String>,
     room: u32,
     sent: Sent,
     out: mpsc::Sender<Out>,
 }
 
 impl LeaseStream {
-    /// Serves a stream until the worker leaves or the service stops. It goes on in a task of its own: what was leased and
-    /// could not be sent is handed back, wherever the way broke.
+    /// Serves a stream, of which this is the first message, until the worker leaves or the service stops. It goes on in a
+    /// task of its own: what was leased and could not be sent is handed back, wherever the way broke.
     pub fn open(
         api: &Api,
-        worker: String,
-        room: u32,
+        first: LeaseRequest,
         requests: impl Stream<Item = Result<LeaseRequest, Status>> + Send + Unpin + 'static,
     ) -> impl Stream<Item = LeaseEvent> + Send + 'static {
         let (out, events) = mpsc::channel(WAITING);
         let stream = Self {
             api: api.clone(),
-            worker,
-            room: room.min(MAX_ROOM),
+            worker: first.worker,
+            built_ins: first.built_ins.into_iter().collect(),
+            room: first.room.min(MAX_ROOM),
             sent: Sent::default(),
             out,
         };
@@ -140,7 +142,8 @@ impl LeaseStream {
     /// Leases until nothing is due or there is no more room.
     async fn hand_out(&mut self, stop: &CancellationToken) -> Result<(), Left> {
         while self.room > 0 && !stop.is_cancelled() {
-            let batch = match self.api.lease(&self.worker, self.room).await {
+            let leased = self.api.lease(&self.worker, &self.built_ins, self.room).await;
+            let batch = match leased {
                 Ok(batch) => batch,
                 Err(error) => {
                     tracing::debug!(worker = self.worker, %error, "nothing could be leased");

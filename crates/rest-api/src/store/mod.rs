@@ -229,6 +229,8 @@ pub trait Store: QueueStore + ScheduleStore + IncidentStore + AuditStore + Upstr
     async fn list_keys(&self, tenant: TenantId, page: &PageRequest) -> Result<Page<ApiKey>>;
     /// One key.
     async fn get_key(&self, tenant: TenantId, id: ApiKeyId) -> Result<ApiKey>;
+    /// Those of a tenant's keys that exist of these, in no order.
+    async fn get_keys(&self, tenant: TenantId, ids: &[ApiKeyId]) -> Result<Vec<ApiKey>>;
     /// Revokes a key from `at` on (which may lie ahead: rotation with overlap). Revoking again never postpones.
     async fn revoke_key(&self, tenant: TenantId, id: ApiKeyId, at: Time) -> Result<ApiKey>;
     /// How many of a tenant's keys are active.

@@ -147,3 +147,18 @@ pub(crate) async fn another_tenants_keys_do_not_exist(f: Fixture) {
     );
     assert_eq!(f.store.get_key(f.id(), key.id).await.unwrap(), key);
 }
+
+pub(crate) async fn many_are_read_at_once(f: Fixture) {
+    let (one, _) = f.key(f.id(), now()).await;
+    let (two, _) = f.key(f.id(), now()).await;
+    f.key(f.id(), now()).await;
+    let (foreign, _) = f.key(f.stranger.id, now()).await;
+    let asked = [two.id, ApiKeyId::new(), foreign.id, one.id];
+    let mut found = f.store.get_keys(f.id(), &asked).await.unwrap();
+    found.sort_by_key(|key| key.id);
+    let mut expected = vec![one, two];
+    expected.sort_by_key(|key| key.id);
+    assert_eq!(found, expected);
+    assert!(f.store.get_keys(f.id(), &[]).await.unwrap().is_empty());
+    assert_eq!(f.store.get_keys(f.stranger.id, &asked).await.unwrap(), [foreign]);
+}

@@ -52,6 +52,7 @@ contract! {
     keys::revoking_again_never_postpones,
     keys::active_keys_are_counted_by_tenant,
     keys::another_tenants_keys_do_not_exist,
+    keys::many_are_read_at_once,
     contexts::a_context_survives_the_round_trip,
     contexts::changes_count_versions_and_hold_the_caller_to_them,
     contexts::pages_are_stable_while_contexts_are_made,

@@ -80,6 +80,13 @@ async fn open(
     let first = LeaseRequest {
         worker: queue.0.worker.clone(),
         room: message(room),
+        built_ins: queue
+            .0
+            .runner
+            .manifest()
+            .into_iter()
+            .map(|tool| tool.name)
+            .collect(),
     };
     // The first message goes with the call: rest-api answers when it has it.
     let requests = async_stream::stream! {
@@ -111,7 +118,7 @@ async fn follow(
             // Room is counted when there is a place for the message that tells it.
             permit = sender.reserve(), if room.worth_saying(queue) => {
                 let permit = permit.map_err(|_| Status::unavailable("the lease stream is closed"))?;
-                permit.send(LeaseRequest { worker: String::new(), room: message(room.grant(queue)) });
+                permit.send(LeaseRequest { room: message(room.grant(queue)), ..LeaseRequest::default() });
             }
         }
     }

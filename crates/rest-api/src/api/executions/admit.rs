@@ -5,7 +5,7 @@ use crate::{
     api::{Api, built_ins::run_caller, tools::require_visible},
     clock::now,
     error::{Error, Found, Result},
-    store::{NewExecution, SealedCredentials, Start},
+    store::{NewExecution, SealedCredentials, Start, StoreError},
 };
 use domain::{
     ExecutionId, Invalid, JsonObject, Principal, Scope, Time,
@@ -65,21 +65,26 @@ impl Api {
     }
 
     /// The tool, held to what every call of it is held to, now or on a schedule: the scope, the caller's rules, the tool's
-    /// schema and the limits. One of the product's own comes before one that the tenant registered.
+    /// schema and the limits. For whoever may call it, one of the product's own comes before one that the tenant registered
+    /// under its name before the product had it.
     pub(in crate::api) async fn callable(
         &self,
         caller: &Principal,
         name: &str,
         arguments: &JsonObject,
     ) -> Result<Callable> {
-        let built_in = self.built_in(caller, name)?;
-        if built_in.is_none() {
-            let registered = caller.require(Scope::ToolsExecute);
+        let (built_in, refused) = match self.built_in(caller, name) {
+            Err(refused @ Error::MissingScope(_)) => (None, Some(refused)),
+            found => (found?, None),
+        };
+        if built_in.is_none()
+            && let Err(missing) = caller.require(Scope::ToolsExecute)
+        {
             // By such a name whoever may not run registered tools means one that is not there for him.
-            registered.map_err(|missing| match is_built_in(name) {
-                true => Error::NotFound("tool"),
+            return Err(match is_built_in(name) {
+                true => refused.unwrap_or(Error::NotFound("tool")),
                 false => missing.into(),
-            })?;
+            });
         }
         let text = self.arguments_text(arguments)?;
         require_visible(caller, name, "tool")?;
@@ -87,7 +92,10 @@ impl Api {
             Some(built_in) => (built_in.tool.clone(), None),
             None => {
                 let found = self.0.store.tool_to_run(caller.tenant_id, name).await;
-                found.or_missing("tool")?
+                match (found, refused) {
+                    (Err(StoreError::NotFound), Some(refused)) => return Err(refused),
+                    (found, _) => found.or_missing("tool")?,
+                }
             }
         };
         self.permit(caller, &tool, arguments)?;

@@ -3,6 +3,7 @@
 use super::{ended, seen::is_built_in};
 use crate::{
     api::Api,
+    built_ins::BuiltIns,
     clock::now,
     error::{Found, Result},
     metrics,
@@ -10,7 +11,7 @@ use crate::{
     store::{End, HeldLease, LeaseAsk, Leased, Renewed, StoreError},
 };
 use domain::{
-    ExecutionId, Scopes, TenantId, Time,
+    ExecutionId, TenantId, Time,
     execution::{Execution, ExecutionError, ExecutionStatus, Outcome, digest},
     tool::Tool,
 };
@@ -18,14 +19,18 @@ use proto::{
     convert::object_text,
     v1::{LeasedRun, RunCaller, RunToolRequest},
 };
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 /// How often handing back a run that could not be sent is tried, a second apart.
 const HAND_BACK_TRIES: u32 = 10;
 /// The most runs that are leased at once.
 const MAX_BATCH: u32 = 32;
-/// When a run of the product's own tools is tried again while no worker has told of them.
-const UNTOLD: Duration = Duration::from_secs(1);
+/// When a run of the product's own tools is offered again that is nothing for the worker that leased it.
+const FOR_ANOTHER: Duration = Duration::from_secs(1);
+/// When, while no worker is known to run its tool: they may be away, or be replaced by others.
+const UNTIL_TOLD: Duration = Duration::from_secs(5);
+/// For how long, when it has no deadline.
+const NEVER_TOLD: Duration = Duration::from_secs(24 * 3600);
 
 /// Runs that were leased together.
 pub struct HandedBatch {
@@ -75,9 +80,18 @@ impl Drop for HandedRun {
     }
 }
 
+/// Why a leased run is not sent.
+enum Unsent {
+    /// It cannot run any more, which is its outcome.
+    Hopeless(Box<Outcome>),
+    /// Another worker may run it, after so long.
+    NotNow(Duration),
+}
+
 impl Api {
-    /// Leases at most `room` runs to a worker. What cannot be run any more ends here.
-    pub async fn lease(&self, worker: &str, room: u32) -> Result<HandedBatch> {
+    /// Leases at most `room` runs to a worker that runs these of the product's own tools. What cannot be run any more ends
+    /// here.
+    pub async fn lease(&self, worker: &str, built_ins: &BTreeSet<String>, room: u32) -> Result<HandedBatch> {
         let now = now();
         let limit = room.min(MAX_BATCH);
         let ask = LeaseAsk {
@@ -92,21 +106,21 @@ impl Api {
         let (mut runs, mut hopeless) = (Vec::with_capacity(leased.len()), Vec::new());
         for leased in leased {
             let (id, token) = (leased.execution.id, leased.token);
-            if is_built_in(&leased.execution) && self.built_ins().manifest().is_none() {
-                // Known as soon as a worker has told, which has just shown that there is one.
-                self.hand_back_untold(id, token, now + UNTOLD).await;
-                continue;
-            }
-            metrics::EXECUTION_QUEUE_WAIT.record((now - leased.due).as_seconds_f64().max(0.0), []);
-            match self.prepare(leased, now) {
+            let waited = (now - leased.due).as_seconds_f64().max(0.0);
+            match self.prepare(leased, built_ins, now) {
                 Ok(run) => runs.push(HandedRun {
                     api: self.clone(),
                     id,
                     token,
                     run: Some(run),
                 }),
-                Err(outcome) => hopeless.push((id, token, outcome)),
+                Err(Unsent::Hopeless(outcome)) => hopeless.push((id, token, outcome)),
+                Err(Unsent::NotNow(wait)) => {
+                    self.leave_to_another(id, token, now + wait).await;
+                    continue;
+                }
             }
+            metrics::EXECUTION_QUEUE_WAIT.record(waited, []);
         }
         for (id, token, outcome) in hopeless {
             if let Err(error) = self.finish(id, token, &outcome).await {
@@ -116,25 +130,28 @@ impl Api {
         Ok(HandedBatch { runs, more })
     }
 
-    /// What the worker is sent, or why the execution has failed.
-    fn prepare(&self, leased: Leased, now: Time) -> std::result::Result<LeasedRun, Outcome> {
-        let failed = |code, message| Err(ended(ExecutionStatus::Failed, code, message));
-        let execution = leased.execution;
+    /// What the worker is sent, or why it is sent nothing.
+    fn prepare(
+        &self,
+        mut leased: Leased,
+        built_ins: &BTreeSet<String>,
+        now: Time,
+    ) -> std::result::Result<LeasedRun, Unsent> {
+        let failed = |code, message| Err(hopeless(code, message));
         if !leased.key_active {
             return failed(
                 "key_revoked",
                 "the key that asked for it is not accepted any more",
             );
         }
-        let Some(tool) = leased
-            .tool
-            .or_else(|| self.leased_built_in(&execution, &leased.tenant, &leased.key_scopes))
-        else {
-            return failed("tool_removed", "the tool is not registered any more");
-        };
-        if execution.deadline.is_some_and(|deadline| deadline < now) {
+        if leased.execution.deadline.is_some_and(|deadline| deadline < now) {
             return failed("deadline_exceeded", "it had not begun by its deadline");
         }
+        let tool = match leased.tool.take() {
+            Some(tool) => tool,
+            None => leased_built_in(self.built_ins(), &leased, built_ins, now)?,
+        };
+        let execution = leased.execution;
         // Whoever approved or confirmed it, or may go without, meant the tool as it was then.
         let meant = execution.approved_by.is_some() || tool.spec.destructive;
         if meant && digest(tool.id, tool.version, &execution.arguments) != execution.digest {
@@ -172,19 +189,9 @@ impl Api {
         })
     }
 
-    /// The product's own tool that is to run, if the key that asked for it may still call it.
-    fn leased_built_in(&self, execution: &Execution, tenant: &str, scopes: &Scopes) -> Option<Tool> {
-        if !is_built_in(execution) {
-            return None;
-        }
-        let manifest = self.built_ins().manifest()?;
-        let found = manifest.get(&execution.tool)?;
-        (found.is_open_to(tenant, scopes) && scopes.contains(found.scope)).then(|| found.tool.clone())
-    }
-
-    async fn hand_back_untold(&self, id: ExecutionId, token: i64, run_at: Time) {
+    async fn leave_to_another(&self, id: ExecutionId, token: i64, run_at: Time) {
         if let Err(error) = self.hand_back(id, token, run_at).await {
-            tracing::warn!(execution_id = %id, %error, "a run whose tool is not known yet was not handed back");
+            tracing::warn!(execution_id = %id, %error, "a run that another worker may run was not handed back");
         }
     }
 
@@ -314,6 +321,42 @@ impl Api {
     }
 }
 
+/// The product's own tool that is to run, if the key that asked for it may still call it. Waits for a worker that runs it
+/// until the run's deadline: while workers are replaced, those with it and those without may take turns.
+fn leased_built_in(
+    known: &BuiltIns,
+    leased: &Leased,
+    worker_runs: &BTreeSet<String>,
+    now: Time,
+) -> std::result::Result<Tool, Unsent> {
+    let execution = &leased.execution;
+    if !is_built_in(execution) {
+        return Err(hopeless("tool_removed", "the tool is not registered any more"));
+    }
+    let manifest = known.manifest();
+    let found = manifest.as_ref().and_then(|known| known.get(&execution.tool));
+    let Some(found) = found.filter(|tool| tool.is_open_to(&leased.tenant, &leased.key_scopes)) else {
+        if execution.deadline.is_none() && now > execution.created_at + NEVER_TOLD {
+            return Err(hopeless("tool_removed", "no worker has run the tool for a day"));
+        }
+        return Err(Unsent::NotNow(UNTIL_TOLD));
+    };
+    if !leased.key_scopes.contains(found.scope) {
+        return Err(hopeless(
+            "tool_removed",
+            "the key that asked for it may not call the tool any more",
+        ));
+    }
+    if !worker_runs.contains(&execution.tool) {
+        return Err(Unsent::NotNow(FOR_ANOTHER));
+    }
+    Ok(found.tool.clone())
+}
+
+fn hopeless(code: &str, message: &str) -> Unsent {
+    Unsent::Hopeless(Box::new(ended(ExecutionStatus::Failed, code, message)))
+}
+
 /// Counted once, by whoever stored the outcome.
 fn count(execution: &Execution) {
     let labels = [execution.tool.as_str(), execution.status.as_str()];
@@ -325,4 +368,103 @@ fn count(execution: &Execution) {
     }
     metrics::TOOL_EXECUTION_DURATION.record(took.as_seconds_f64().max(0.0), labels);
     metrics::EXECUTION_ATTEMPTS.record(f64::from(execution.attempts), []);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use domain::{ApiKeyId, Scopes, tool::built_in};
+    use proto::v1::BuiltInTool;
+    use std::time::Instant;
+
+    fn leased(scopes: Scopes) -> Leased {
+        Leased {
+            execution: Execution {
+                id: ExecutionId::new(),
+                tenant_id: TenantId::new(),
+                tool_id: Some(built_in::id("query_logs")),
+                tool: "query_logs".into(),
+                key_id: ApiKeyId::new(),
+                status: ExecutionStatus::Running,
+                arguments: Default::default(),
+                result: None,
+                error: None,
+                attempts: 1,
+                priority: 0,
+                run_at: None,
+                deadline: None,
+                cancel_requested: false,
+                progress: None,
+                schedule_id: None,
+                digest: String::new(),
+                approved_by: None,
+                trace_id: None,
+                created_at: now(),
+                started_at: None,
+                finished_at: None,
+            },
+            due: now(),
+            token: 1,
+            tenant: "acme".into(),
+            tool: None,
+            credentials: None,
+            key_name: "k".into(),
+            key_scopes: scopes,
+            key_active: true,
+            traceparent: None,
+            max_attempts: 1,
+            idempotent: true,
+        }
+    }
+
+    #[test]
+    fn a_tool_of_the_product_is_waited_for_as_long_as_its_key_may_call_it() {
+        let told = |tenant: &str| BuiltInTool {
+            name: "query_logs".into(),
+            input_schema_json: r#"{"type":"object"}"#.into(),
+            scope: "observe:read".into(),
+            tenants: vec![tenant.into()],
+            ..BuiltInTool::default()
+        };
+        let known = |tools: Option<Vec<BuiltInTool>>| {
+            let known = BuiltIns::new(Duration::ZERO);
+            tools
+                .into_iter()
+                .for_each(|tools| known.told(tools, Instant::now()));
+            known
+        };
+        let runs = BTreeSet::from(["query_logs".to_owned()]);
+        let waits = |known: &BuiltIns, leased: &Leased, runs: &BTreeSet<String>| {
+            matches!(
+                leased_built_in(known, leased, runs, now()),
+                Err(Unsent::NotNow(_))
+            )
+        };
+        let mut asked = leased(Scopes::of_a_tenant());
+        assert!(waits(&known(None), &asked, &runs), "none has told");
+        assert!(
+            waits(&known(Some(Vec::new())), &asked, &runs),
+            "one without it has"
+        );
+        assert!(waits(&known(Some(vec![told("globex")])), &asked, &runs));
+        let known_here = known(Some(vec![told("acme")]));
+        assert!(
+            waits(&known_here, &asked, &BTreeSet::new()),
+            "this one has it not"
+        );
+        let found = leased_built_in(&known_here, &asked, &runs, now());
+        assert!(found.is_ok_and(|tool| tool.spec.name == "query_logs"));
+
+        let hopeless = |known: &BuiltIns, leased: &Leased| {
+            matches!(
+                leased_built_in(known, leased, &runs, now()),
+                Err(Unsent::Hopeless(_))
+            )
+        };
+        assert!(hopeless(&known_here, &leased(Scopes::default())));
+        asked.execution.created_at -= 2 * NEVER_TOLD;
+        assert!(hopeless(&known(None), &asked));
+        asked.execution.deadline = Some(now() + NEVER_TOLD);
+        assert!(waits(&known(None), &asked, &runs));
+    }
 }

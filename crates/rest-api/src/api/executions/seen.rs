@@ -6,10 +6,9 @@
 use crate::{
     api::{Api, tools::require_catalogue},
     error::{Error, Result},
-    store::StoreError,
 };
 use domain::{ApiKeyId, Principal, Scope, execution::Execution, principal::MissingScope, tool::built_in};
-use std::collections::HashMap;
+use std::{collections::BTreeSet, slice};
 
 /// Whether it runs one of the product's own tools.
 pub(super) fn is_built_in(execution: &Execution) -> bool {
@@ -34,83 +33,75 @@ pub(super) fn observes(caller: &Principal) -> bool {
 impl Api {
     /// A call that the caller's rules would refuse is not there for him, nor one whose answer he may not see.
     pub(in crate::api) async fn require_own(&self, caller: &Principal, execution: &Execution) -> Result<()> {
-        self.require_own_of(caller, execution, &mut HashMap::new()).await
+        let open = self.open_keys(caller, slice::from_ref(execution)).await?;
+        self.require_own_of(caller, execution, &open)
     }
 
     /// Leaves out of many what the caller does not see.
     pub(super) async fn retain_own(
         &self,
         caller: &Principal,
-        executions: Vec<Execution>,
+        mut executions: Vec<Execution>,
     ) -> Result<Vec<Execution>> {
-        let mut asked = HashMap::new();
-        let mut own = Vec::with_capacity(executions.len());
-        for execution in executions {
-            let seen = self.require_listed(caller, &execution, &mut asked).await;
-            match seen {
-                Ok(()) => own.push(execution),
-                Err(error @ Error::Unavailable { .. }) => return Err(error),
-                Err(_) => {}
-            }
-        }
-        Ok(own)
+        let open = self.open_keys(caller, &executions).await?;
+        executions.retain(|execution| self.require_listed(caller, execution, &open).is_ok());
+        Ok(executions)
     }
 
     /// As [`Self::require_own`], for who only reads.
     pub(super) async fn require_seen(&self, caller: &Principal, execution: &Execution) -> Result<()> {
-        self.require_listed(caller, execution, &mut HashMap::new()).await
+        let open = self.open_keys(caller, slice::from_ref(execution)).await?;
+        self.require_listed(caller, execution, &open)
     }
 
-    async fn require_listed(
+    fn require_listed(
         &self,
         caller: &Principal,
         execution: &Execution,
-        asked: &mut HashMap<ApiKeyId, bool>,
+        open: &BTreeSet<ApiKeyId>,
     ) -> Result<()> {
         if !is_built_in(execution) && require_catalogue(caller).is_err() {
             return Err(Error::NotFound("execution"));
         }
-        self.require_own_of(caller, execution, asked).await
+        self.require_own_of(caller, execution, open)
     }
 
-    async fn require_own_of(
+    fn require_own_of(
         &self,
         caller: &Principal,
         execution: &Execution,
-        asked: &mut HashMap<ApiKeyId, bool>,
+        open: &BTreeSet<ApiKeyId>,
     ) -> Result<()> {
         let schemas = &self.0.schemas;
         let permit = schemas.permit(caller, &execution.tool, &execution.arguments);
         permit.map_err(|error| error.hidden("execution"))?;
-        if !is_built_in(execution) || execution.key_id == caller.key_id {
-            return Ok(());
-        }
-        let may = |scope| caller.scopes.contains(scope);
-        let seen = may(Scope::ObserveRead)
-            && (may(Scope::PlatformObserve) || !self.was_platforms(execution, asked).await?);
-        if seen {
+        if !is_built_in(execution) || open.contains(&execution.key_id) {
             Ok(())
         } else {
             Err(Error::NotFound("execution"))
         }
     }
 
-    /// Whether the key that asked for it may see the telemetry of all tenants.
-    async fn was_platforms(
-        &self,
-        execution: &Execution,
-        asked: &mut HashMap<ApiKeyId, bool>,
-    ) -> Result<bool> {
-        if let Some(known) = asked.get(&execution.key_id) {
-            return Ok(*known);
+    /// The keys among those that asked for these runs of the product's own tools whose answers the caller may see. The keys
+    /// are read at once: a page may have as many as it has runs.
+    async fn open_keys(&self, caller: &Principal, executions: &[Execution]) -> Result<BTreeSet<ApiKeyId>> {
+        let asked = executions.iter().filter(|execution| is_built_in(execution));
+        let mut keys: BTreeSet<_> = asked.map(|execution| execution.key_id).collect();
+        let may = |scope| caller.scopes.contains(scope);
+        if may(Scope::ObserveRead) && may(Scope::PlatformObserve) {
+            return Ok(keys);
         }
-        let platforms = match self.0.store.get_key(execution.tenant_id, execution.key_id).await {
-            Ok(key) => key.scopes.contains(Scope::PlatformObserve),
-            Err(StoreError::NotFound) => true,
-            Err(error) => return Err(error.into()),
-        };
-        asked.insert(execution.key_id, platforms);
-        Ok(platforms)
+        let own = keys.take(&caller.key_id);
+        if !may(Scope::ObserveRead) {
+            return Ok(own.into_iter().collect());
+        }
+        let others: Vec<_> = keys.into_iter().collect();
+        let others = self.0.store.get_keys(caller.tenant_id, &others).await?;
+        let of_the_tenant = others
+            .iter()
+            .filter(|key| !key.scopes.contains(Scope::PlatformObserve))
+            .map(|key| key.id);
+        Ok(own.into_iter().chain(of_the_tenant).collect())
     }
 
     /// Holds the caller to what calling the execution's tool needs.

@@ -15,6 +15,7 @@ use domain::{
     ExecutionId, Principal, Time,
     schedule::{Due, Schedule, Timetable},
     tenant::TenantStatus,
+    tool::built_in::is_built_in,
 };
 use std::time::Duration;
 
@@ -86,7 +87,7 @@ impl Api {
         for time in &due.run {
             match self.enqueue_run(&owner.principal, schedule, *time).await {
                 Ok(id) => last = Some((*time, id)),
-                Err(error) => match hopeless(&error) {
+                Err(error) => match hopeless(&schedule.spec.tool, &error) {
                     Some(reason) => return Ok(Done::Disabled(reason)),
                     None => return Err(error),
                 },
@@ -130,14 +131,32 @@ impl Api {
     }
 }
 
-/// Why trying again would not help, if so.
-fn hopeless(error: &Error) -> Option<&'static str> {
+/// Why trying again to run this tool would not help, if so.
+fn hopeless(tool: &str, error: &Error) -> Option<&'static str> {
     match error {
+        // One of the product's own is back as soon as a worker runs it: until then the turn is tried again.
+        Error::NotFound("tool") if is_built_in(tool) => None,
         Error::NotFound(_) => Some("tool_removed"),
         Error::Arguments(_) | Error::Invalid(_) | Error::TooLarge { .. } => Some("arguments_invalid"),
         Error::MissingScope(_) | Error::ArgumentsNotAllowed(_) => Some("not_allowed"),
         // Somebody took the run's key for a call of his own: there will be no run of this time.
         Error::IdempotencyMismatch => Some("idempotency_key_taken"),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tool_of_the_product_that_no_worker_runs_now_switches_nothing_off() {
+        let gone = Error::NotFound("tool");
+        assert_eq!(hopeless("query_logs", &gone), None);
+        assert_eq!(hopeless("weather", &gone), Some("tool_removed"));
+        assert_eq!(
+            hopeless("query_logs", &Error::Arguments("no".into())),
+            Some("arguments_invalid")
+        );
     }
 }

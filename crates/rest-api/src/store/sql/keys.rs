@@ -1,6 +1,6 @@
 //! API keys.
 
-use super::{SqlStore, Statement};
+use super::{SqlStore, Statement, dialect::ids};
 use crate::store::{
     KeyOwner, Result,
     cursor::{Listing, NEWEST, page},
@@ -61,6 +61,15 @@ const GET: Statement = Statement::new(
         "SELECT ",
         columns!(),
         " FROM api_keys k WHERE k.id = $1 AND k.tenant_id = $2"
+    ),
+);
+const GET_SOME: Statement = Statement::new(
+    "api_keys.get_some",
+    concat!(
+        "SELECT ",
+        columns!(),
+        " FROM api_keys k WHERE k.tenant_id = $1 AND k.id IN ",
+        ids!("$2")
     ),
 );
 const REVOKE: Statement = Statement::new(
@@ -140,6 +149,15 @@ pub(super) async fn list(store: &SqlStore, tenant: TenantId, request: &PageReque
 
 pub(super) async fn get(store: &SqlStore, tenant: TenantId, id: ApiKeyId) -> Result<ApiKey> {
     read_found(GET.bind(id.0).bind(tenant.0).first::<KeyRow>(&store.read).await?)
+}
+
+pub(super) async fn get_some(store: &SqlStore, tenant: TenantId, ids: &[ApiKeyId]) -> Result<Vec<ApiKey>> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids: Vec<_> = ids.iter().map(|id| id.0.simple().to_string()).collect();
+    let call = GET_SOME.bind(tenant.0).bind(json(&ids)?);
+    read_all(call.all::<KeyRow>(&store.read).await?)
 }
 
 pub(super) async fn revoke(store: &SqlStore, tenant: TenantId, id: ApiKeyId, at: Time) -> Result<ApiKey> {

@@ -103,6 +103,10 @@ impl Store for SqlStore {
         keys::get(self, tenant, id).await
     }
 
+    async fn get_keys(&self, tenant: TenantId, ids: &[ApiKeyId]) -> Result<Vec<ApiKey>> {
+        keys::get_some(self, tenant, ids).await
+    }
+
     async fn revoke_key(&self, tenant: TenantId, id: ApiKeyId, at: Time) -> Result<ApiKey> {
         keys::revoke(self, tenant, id, at).await
     }
