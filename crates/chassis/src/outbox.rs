@@ -4,7 +4,7 @@ use crate::Tasks;
 use std::{mem, time::Duration};
 use tokio::{
     sync::mpsc::{self, Receiver, Sender, error::TrySendError},
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -16,13 +16,17 @@ telemetry::metrics! {
         known: &[&["buffer_full", "refused", "stopped"]];
 }
 
-/// How many go together.
+/// How many go together: with arguments, which are 4 KiB at most, they stay below the largest message.
 const BATCH: usize = 500;
-/// For how long the first waits for others to go with it.
+/// For how long the first waits for others to go with it, where there are not as many already.
 const LINGER: Duration = Duration::from_millis(300);
 /// The first and the longest pause before a batch is handed on again.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How often a batch fails before what is wrong is taken to be in the batch: half a minute.
+const TRIES: u32 = 9;
+/// How many sends may fail while it is looked for what is wrong in a batch, which takes about ten for each item.
+const SEARCH: u32 = 64;
 /// For how long a service that stops tries to get rid of the rest.
 const LAST_TRY: Duration = Duration::from_secs(5);
 /// How often losses are logged at most.
@@ -33,7 +37,9 @@ const TOLD_EVERY: Duration = Duration::from_secs(10);
 pub enum Unsent {
     /// Whoever takes it cannot be reached: it is handed on again, so taking it twice must be as good as once.
     Away(String),
-    /// It never will be.
+    /// Something is wrong with it, or with whoever takes it: it is handed on again a few times.
+    Failed(String),
+    /// It never will be, because of one of its items at least: the others are handed on without it.
     Refused(String),
 }
 
@@ -127,8 +133,18 @@ impl<C: Courier> Round<C> {
             }
             Some(first) = self.receiver.recv() => {
                 self.batch.push(first);
-                sleep(LINGER).await;
+                self.linger().await;
             }
+        }
+    }
+
+    /// Waits for others, but not when there are enough.
+    async fn linger(&mut self) {
+        let end = Instant::now() + LINGER;
+        while self.batch.len() < BATCH
+            && let Ok(Some(item)) = timeout_at(end, self.receiver.recv()).await
+        {
+            self.batch.push(item);
         }
     }
 
@@ -140,37 +156,64 @@ impl<C: Courier> Round<C> {
         }
     }
 
-    /// Hands the batch on, however long it takes.
+    /// Hands the batch on, however long it takes. Where it is not taken, parts of it are, down to the items at fault.
     async fn deliver(&mut self) {
-        let mut pause = FIRST_PAUSE;
+        let (mut pause, mut failures, mut search) = (FIRST_PAUSE, 0, SEARCH);
+        let mut together = BATCH;
         while !self.batch.is_empty() {
-            match self.courier.send(&self.batch).await {
+            let part = together.min(self.batch.len());
+            let reason = match self.courier.send(&self.batch[..part]).await {
                 Ok(()) => {
-                    if mem::take(&mut self.lost.away) {
-                        tracing::info!("the audit log is written again");
-                    }
-                    self.batch.clear();
+                    self.batch.drain(..part);
+                    together = BATCH.min(2 * part);
+                    self.written_again();
+                    continue;
                 }
                 Err(Unsent::Away(reason)) => {
-                    if !mem::replace(&mut self.lost.away, true) {
-                        tracing::warn!(reason, "the audit log cannot be written now; its records wait");
-                    }
-                    self.tell_when_full();
-                    sleep(pause).await;
-                    pause = (2 * pause).min(LONGEST_PAUSE);
+                    self.wait(&reason, &mut pause).await;
+                    continue;
                 }
-                Err(Unsent::Refused(reason)) => {
-                    let records = self.batch.len();
-                    AUDIT_RECORDS_LOST.add(records as u64, ["refused"]);
-                    tracing::error!(
-                        records,
-                        reason,
-                        "records of the audit log were refused and are lost"
-                    );
-                    self.batch.clear();
+                Err(Unsent::Failed(reason)) if failures < TRIES => {
+                    failures += 1;
+                    self.wait(&reason, &mut pause).await;
+                    continue;
                 }
+                Err(Unsent::Failed(reason) | Unsent::Refused(reason)) => reason,
+            };
+            if part > 1 && search > 0 {
+                search -= 1;
+                together = part / 2;
+            } else {
+                self.lose(part, &reason);
+                together = BATCH;
             }
         }
+    }
+
+    async fn wait(&mut self, reason: &str, pause: &mut Duration) {
+        if !mem::replace(&mut self.lost.away, true) {
+            tracing::warn!(reason, "the audit log cannot be written now; its records wait");
+        }
+        self.tell_when_full();
+        sleep(*pause).await;
+        *pause = (2 * *pause).min(LONGEST_PAUSE);
+    }
+
+    fn written_again(&mut self) {
+        if mem::take(&mut self.lost.away) {
+            tracing::info!("the audit log is written again");
+        }
+    }
+
+    /// Gives the first of the batch up.
+    fn lose(&mut self, records: usize, reason: &str) {
+        self.batch.drain(..records);
+        AUDIT_RECORDS_LOST.add(records as u64, ["refused"]);
+        tracing::error!(
+            records,
+            reason,
+            "records of the audit log were refused and are lost"
+        );
     }
 
     fn tell_when_full(&mut self) {
@@ -218,6 +261,8 @@ mod tests {
     };
 
     const POISON: u32 = u32::MAX;
+    /// What a defect of whoever takes it is seen with.
+    const FAILS: u32 = u32::MAX - 1;
 
     #[derive(Clone, Default)]
     struct Kept {
@@ -243,6 +288,9 @@ mod tests {
             if self.away.load(Ordering::SeqCst) {
                 return Err(Unsent::Away("away".to_owned()));
             }
+            if batch.contains(&FAILS) {
+                return Err(Unsent::Failed("a defect".to_owned()));
+            }
             if batch.contains(&POISON) {
                 self.refused.store(true, Ordering::SeqCst);
                 return Err(Unsent::Refused("no".to_owned()));
@@ -253,10 +301,12 @@ mod tests {
     }
 
     async fn until(kept: &Kept, so_many: usize) -> Vec<u32> {
-        for _ in 0..3000 {
-            if kept.items().len() >= so_many {
-                break;
-            }
+        until_within(kept, so_many, Duration::from_secs(30)).await
+    }
+
+    async fn until_within(kept: &Kept, so_many: usize, limit: Duration) -> Vec<u32> {
+        let end = Instant::now() + limit;
+        while kept.items().len() < so_many && Instant::now() < end {
             sleep(Duration::from_millis(10)).await;
         }
         kept.items()
@@ -281,6 +331,38 @@ mod tests {
         let kept = kept.items();
         assert_eq!(kept.last(), Some(&1000), "the end hands on what is left");
         assert_eq!(kept.len(), 901);
+    }
+
+    #[tokio::test]
+    async fn what_is_refused_or_fails_for_good_takes_nothing_else_with_it() {
+        let (tasks, kept) = (Tasks::default(), Kept::default());
+        let outbox = Outbox::start(&tasks, "test", 2000, Duration::from_secs(60), kept.clone());
+        let good = || 0..1200;
+        for n in good() {
+            outbox.put(n);
+            match n {
+                100 => outbox.put(FAILS),
+                0 | 130 | 131 | 700 | 1199 => outbox.put(POISON),
+                _ => {}
+            }
+        }
+        let items = until_within(&kept, good().len(), Duration::from_secs(120)).await;
+        assert_eq!(items, good().collect::<Vec<_>>());
+        tasks.stop().await;
+        assert_eq!(kept.items().len(), good().len(), "nothing comes twice");
+    }
+
+    #[tokio::test]
+    async fn what_waits_is_handed_on_without_a_pause_for_each_batch() {
+        let (tasks, kept) = (Tasks::default(), Kept::default());
+        let count = 100 * BATCH;
+        let outbox = Outbox::start(&tasks, "test", count, Duration::from_secs(60), kept.clone());
+        let begun = Instant::now();
+        (0..count as u32).for_each(|n| outbox.put(n));
+        assert_eq!(until(&kept, count).await.len(), count);
+        let pauses = begun.elapsed().as_millis() / LINGER.as_millis();
+        assert!(pauses < 50, "{pauses} pauses for 100 batches");
+        tasks.stop().await;
     }
 
     #[tokio::test]

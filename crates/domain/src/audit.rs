@@ -5,8 +5,12 @@ use crate::{ApiKeyId, ExecutionId, Invalid, JsonObject, TenantId, Time};
 use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use std::{collections::HashMap, io, net::IpAddr, str::FromStr};
+use std::{io, str::FromStr};
 use uuid::{NoContext, Timestamp, Uuid};
+
+mod rejections;
+
+pub use rejections::{Owner, Rejected, Rejections};
 
 /// What stands in the place of something secret.
 const REDACTED: &str = "[redacted]";
@@ -16,11 +20,6 @@ const TEXT_MAX: usize = 200;
 const ARGUMENTS_MAX: usize = 4096;
 /// How much of redacted arguments that are longer than that is kept, bytes.
 const ARGUMENTS_HEAD: usize = 2000;
-/// How many kinds of rejected authentications of known keys, and of anything else, are told apart between two
-/// [`Rejections::take`].
-const KNOWN_MAX: usize = 256;
-const STRANGERS_MAX: usize = 32;
-
 /// Where a caller entered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -104,7 +103,7 @@ pub struct Record {
     pub door: Door,
     /// A tool's name, a method with its route's template, or [`AUTHENTICATE`].
     pub action: String,
-    /// SHA-256 of the arguments' JSON, or of a request's body, in hex; empty: there was nothing.
+    /// SHA-256 of the arguments' JSON, or of a request's body, in hex; empty: there was nothing, or it may hold secrets.
     pub arguments_hash: String,
     /// The arguments as [`redacted`] shows them, where the settings say so.
     pub arguments: Option<String>,
@@ -301,109 +300,6 @@ fn looks_secret(text: &str) -> bool {
         || (begins("AKIA") && text.len() == 20)
 }
 
-/// A key that is known, and not accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Owner {
-    /// Whose key it is.
-    pub tenant_id: TenantId,
-    /// The key.
-    pub key_id: ApiKeyId,
-}
-
-/// What was shown at a door, and not accepted.
-#[derive(Clone, Debug)]
-pub struct Rejected {
-    /// Why: the metrics' `result`.
-    pub reason: &'static str,
-    /// Whose it is, where that is known.
-    pub owner: Option<Owner>,
-    /// The first characters of a well-formed key. Anything else may be a secret of another kind.
-    pub shown: Option<String>,
-    /// Where it came from.
-    pub address: Option<IpAddr>,
-    /// The trace, where it is known.
-    pub trace_id: String,
-}
-
-#[derive(PartialEq, Eq, Hash)]
-struct Kind {
-    reason: &'static str,
-    owner: Option<Owner>,
-    shown: Option<String>,
-    address: Option<IpAddr>,
-}
-
-/// Rejected authentications, counted together so that a flood of them is a few records.
-pub struct Rejections {
-    door: Door,
-    kinds: HashMap<Kind, Record>,
-    known: usize,
-}
-
-impl Rejections {
-    /// Those of one door.
-    pub fn at(door: Door) -> Self {
-        Self {
-            door,
-            kinds: HashMap::new(),
-            known: 0,
-        }
-    }
-
-    /// Counts one.
-    pub fn count(&mut self, rejected: Rejected, now: Time) {
-        let Rejected {
-            reason,
-            owner,
-            shown,
-            address,
-            trace_id,
-        } = rejected;
-        let mut kind = Kind {
-            reason,
-            owner,
-            shown,
-            address,
-        };
-        let full = match kind.owner {
-            Some(_) => self.known >= KNOWN_MAX,
-            None => self.kinds.len() - self.known >= STRANGERS_MAX,
-        };
-        if full && !self.kinds.contains_key(&kind) {
-            // Where there are too many to be told apart, only their number is kept.
-            kind = Kind {
-                owner: None,
-                shown: None,
-                address: None,
-                ..kind
-            };
-        }
-        if let Some(record) = self.kinds.get_mut(&kind) {
-            record.count += 1;
-            return;
-        }
-        let mut record = Record::new(now, self.door, AUTHENTICATE);
-        record.tenant_id = kind.owner.as_ref().map(|owner| owner.tenant_id);
-        record.key_id = kind.owner.as_ref().map(|owner| owner.key_id);
-        record.key_name = kind.shown.clone().unwrap_or_default();
-        record.address = kind
-            .address
-            .map(|address| address.to_string())
-            .unwrap_or_default();
-        record.outcome = Outcome::Denied;
-        record.code = reason.to_owned();
-        record.trace_id = trace_id;
-        self.known += usize::from(kind.owner.is_some());
-        self.kinds.insert(kind, record);
-    }
-
-    /// What was counted since the last time, as records.
-    pub fn take(&mut self) -> Vec<Record> {
-        self.known = 0;
-        self.kinds.drain().map(|(_, record)| record).collect()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -440,35 +336,6 @@ mod tests {
         let text = redacted(&many);
         assert!(text.len() <= ARGUMENTS_MAX, "{}", text.len());
         assert!(serde_json::from_str::<Value>(&text).is_ok());
-    }
-
-    #[test]
-    fn a_flood_of_strangers_is_a_few_records_with_the_right_count() {
-        let mut rejections = Rejections::at(Door::Rest);
-        let now = chrono::Utc::now();
-        let owner = Owner {
-            tenant_id: TenantId::new(),
-            key_id: ApiKeyId::new(),
-        };
-        let rejected = |shown: Option<String>, owner| Rejected {
-            reason: "invalid",
-            owner,
-            shown,
-            address: None,
-            trace_id: String::new(),
-        };
-        for n in 0..1000 {
-            rejections.count(rejected(Some(format!("dmcp_{n}")), None), now);
-        }
-        rejections.count(rejected(None, Some(owner)), now);
-        let records = rejections.take();
-        assert!(records.len() <= STRANGERS_MAX + 2, "{}", records.len());
-        assert_eq!(records.iter().map(|record| record.count).sum::<i64>(), 1001);
-        let own = records
-            .iter()
-            .filter(|record| record.tenant_id == Some(owner.tenant_id));
-        assert_eq!(own.map(|record| record.count).sum::<i64>(), 1);
-        assert!(rejections.take().is_empty());
     }
 
     #[test]

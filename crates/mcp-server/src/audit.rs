@@ -30,7 +30,7 @@ use std::{
 };
 use telemetry::http::RequestScope;
 use tonic::{
-    Code,
+    Code, Status,
     metadata::{Ascii, MetadataValue},
 };
 
@@ -71,12 +71,23 @@ impl Courier for Sender {
         let mut client = self.client.clone();
         match tokio::time::timeout(PATIENCE, client.record(request)).await {
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(status)) if status.code() == Code::InvalidArgument => {
-                Err(Unsent::Refused(status.message().to_owned()))
-            }
-            Ok(Err(status)) => Err(Unsent::Away(format!("{:?}: {}", status.code(), status.message()))),
+            Ok(Err(status)) => Err(unsent(&status)),
             Err(_) => Err(Unsent::Away("rest-api did not answer in time".to_owned())),
         }
+    }
+}
+
+/// What rest-api's answer says of a batch that it did not keep.
+fn unsent(status: &Status) -> Unsent {
+    let reason = format!("{:?}: {}", status.code(), status.message());
+    match status.code() {
+        // Too large is OutOfRange.
+        Code::InvalidArgument | Code::OutOfRange | Code::NotFound | Code::AlreadyExists => {
+            Unsent::Refused(reason)
+        }
+        Code::Internal | Code::DataLoss => Unsent::Failed(reason),
+        // A wrong token or an older rest-api passes, as an outage does.
+        _ => Unsent::Away(reason),
     }
 }
 
@@ -215,6 +226,17 @@ mod tests {
     use super::*;
     use crate::error::Error;
     use domain::Scope;
+
+    #[test]
+    fn a_defect_of_rest_api_does_not_keep_records_waiting_for_ever() {
+        let told = |code| unsent(&Status::new(code, "x"));
+        assert!(matches!(told(Code::Internal), Unsent::Failed(_)));
+        assert!(matches!(told(Code::InvalidArgument), Unsent::Refused(_)));
+        assert!(matches!(told(Code::OutOfRange), Unsent::Refused(_)));
+        assert!(matches!(told(Code::Unavailable), Unsent::Away(_)));
+        assert!(matches!(told(Code::Unauthenticated), Unsent::Away(_)));
+        assert!(matches!(told(Code::Unimplemented), Unsent::Away(_)));
+    }
 
     #[test]
     fn how_a_call_ended_is_read_from_its_answer() {

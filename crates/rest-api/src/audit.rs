@@ -26,6 +26,10 @@ use http::{StatusCode, request::Parts};
 use parking_lot::Mutex;
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Instant};
 
+/// Routes whose bodies may hold credentials. Not even their hashes are kept: who knows the rest of a body could guess a
+/// weak password by them.
+const CONFIDED: [&str; 2] = ["/api/v1/tools", "/api/v1/upstreams"];
+
 /// Where records are put. Cheap to clone.
 #[derive(Clone)]
 pub struct Trail {
@@ -49,6 +53,7 @@ impl Courier for Writer {
     async fn send(&self, batch: &[Record]) -> Result<(), Unsent> {
         self.store.keep_audit(batch).await.map_err(|error| match error {
             StoreError::Unavailable(_) | StoreError::InDoubt(_) => Unsent::Away(error.to_string()),
+            StoreError::Internal(_) => Unsent::Failed(error.to_string()),
             other => Unsent::Refused(other.to_string()),
         })
     }
@@ -129,6 +134,7 @@ pub async fn follow(State(trail): State<Trail>, mut request: Request, next: Next
     let (Some(principal), Some(route)) = (principal, route) else {
         return next.run(request).await;
     };
+    let confided = may_hold_credentials(route.as_str());
     let mut record = Record::new(
         now(),
         Door::Rest,
@@ -141,7 +147,11 @@ pub async fn follow(State(trail): State<Trail>, mut request: Request, next: Next
     let note = Note::default();
     note.0.lock().keep = trail.arguments;
     request.extensions_mut().insert(note.clone());
-    let (request, body) = hashed(request);
+    let (request, body) = if confided {
+        (request, None)
+    } else {
+        hashed(request)
+    };
     let entry = Entry {
         outbox: trail.outbox,
         begun: Instant::now(),
@@ -153,6 +163,13 @@ pub async fn follow(State(trail): State<Trail>, mut request: Request, next: Next
     let response = next.run(request).await;
     entry.ended(&response);
     response
+}
+
+fn may_hold_credentials(route: &str) -> bool {
+    CONFIDED.iter().any(|path| {
+        let below = route.strip_prefix(path);
+        below.is_some_and(|below| below.is_empty() || below.starts_with('/'))
+    })
 }
 
 /// The request with its body hashed while it is read.
@@ -227,5 +244,39 @@ fn outcome(status: StatusCode, code: &str) -> Outcome {
             told => told,
         },
         _ => Outcome::Ok,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    /// Every route whose body has a member named `credentials` in the API's description.
+    fn routes_with_credentials() -> Vec<String> {
+        let description: Value = serde_json::from_str(&crate::http::description()).expect("JSON");
+        let takes = |operation: &Value| {
+            let schema = &operation["requestBody"]["content"]["application/json"]["schema"];
+            let name = schema["$ref"].as_str().and_then(|path| path.rsplit('/').next());
+            let schema = name.map_or(schema, |name| &description["components"]["schemas"][name]);
+            schema.to_string().contains("\"credentials\"")
+        };
+        let paths = description["paths"].as_object().expect("paths");
+        let with = paths.iter().filter(|(_, item)| {
+            let mut operations = item.as_object().into_iter().flat_map(|item| item.values());
+            operations.any(takes)
+        });
+        with.map(|(path, _)| path.clone()).collect()
+    }
+
+    #[test]
+    fn no_hash_is_kept_of_bodies_that_may_hold_credentials() {
+        let routes = routes_with_credentials();
+        assert!(routes.len() >= 5, "{routes:?}");
+        for route in routes {
+            assert!(may_hold_credentials(&route), "{route}");
+        }
+        assert!(!may_hold_credentials("/api/v1/contexts"));
+        assert!(!may_hold_credentials("/api/v1/toolshed"));
     }
 }

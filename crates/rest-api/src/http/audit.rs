@@ -37,7 +37,7 @@ struct AuditRecordView {
     #[schema(example = "POST /api/v1/contexts")]
     action: String,
     /// SHA-256, in hex: of a call's arguments as JSON with sorted members and without spaces, of any other request's
-    /// body.
+    /// body, except where that may hold credentials.
     arguments_hash: Option<String>,
     /// A call's arguments as JSON with what looks secret taken out and long texts cut; only where the setting
     /// `audit.arguments` is `redacted`.
