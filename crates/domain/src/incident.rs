@@ -83,6 +83,9 @@ pub struct Alert {
     pub ends_at: Option<Time>,
     /// When its end was heard of.
     pub end_told_at: Option<Time>,
+    /// Its beginning was not told, or is ahead of this clock: `starts_at` is when it was heard of. Not kept.
+    #[serde(skip)]
+    pub start_guessed: bool,
 }
 
 /// What is said of an alert, as it came.
@@ -114,6 +117,7 @@ impl Alert {
             starts_at,
             ends_at: None,
             end_told_at: None,
+            start_guessed: false,
         }
     }
 

@@ -124,7 +124,11 @@ pub fn around<H: ServerHandler>(
     let channel = channel(settings, host)?;
     let tenants = tenants(settings, host, TaskTracker::new(), shared.cache, false, make);
     let trail = Trail::start(&settings.audit, host, &channel)?;
-    Ok(stack(host, door(settings, &channel, shared.limiter, trail), tenants))
+    Ok(stack(
+        host,
+        door(settings, &channel, shared.limiter, trail),
+        tenants,
+    ))
 }
 
 fn channel(settings: &Settings, host: &Host) -> anyhow::Result<GrpcChannel> {

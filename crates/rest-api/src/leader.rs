@@ -118,10 +118,9 @@ pub(crate) fn export_shared_gauges(store: SharedStore, replica: String, host: &H
         .on_scrape_gauge(&metrics::API_KEYS_ACTIVE, move || {
             keys.load().family(&keys.load().keys)
         });
-    host.telemetry
-        .on_scrape_gauge(&metrics::INCIDENTS_OPEN, move || {
-            incidents.load().family(&incidents.load().incidents)
-        });
+    host.telemetry.on_scrape_gauge(&metrics::INCIDENTS_OPEN, move || {
+        incidents.load().family(&incidents.load().incidents)
+    });
     host.telemetry
         .on_scrape_gauge(&metrics::EXECUTIONS, move || executions.load().executions());
     host.telemetry

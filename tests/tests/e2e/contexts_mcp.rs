@@ -134,7 +134,8 @@ async fn resources(client: &Client, id: &str, what: &str) -> Outcome {
 
 #[tokio::test]
 async fn tools_are_listed_with_schemas_and_hints_and_only_where_the_key_may() -> Outcome {
-    let (stack, key) = stack(Backend::Sqlite).await?;
+    let (stack, _) = stack(Backend::Sqlite).await?;
+    let key = stack.key("acme", "contexts:read,contexts:write").await?;
     let reader = stack.key("acme", "contexts:read").await?;
     for era in Era::ALL {
         let client = stack.mcp(&key, era).await?;

@@ -100,7 +100,9 @@ async fn the_pages_of_a_result_are_the_whole_of_it() -> Outcome {
             assert!(error.expect_err("not theirs").to_string().contains("-32602"));
         }
         let listed = client.list_all_resources().await?;
-        let theirs = listed.iter().any(|resource| resource.uri.starts_with("execution://"));
+        let theirs = listed
+            .iter()
+            .any(|resource| resource.uri.starts_with("execution://"));
         assert!(!theirs, "{listed:?}");
         client.close().await;
     }

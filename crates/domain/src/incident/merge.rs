@@ -15,6 +15,9 @@ const DETAILED: usize = 50;
 /// began after that end. Later it is believed: Alertmanager may have given an alert up that fired all the while.
 pub const STALE: Duration = Duration::from_secs(120);
 
+/// What lies between an end that was not told and the next beginning.
+const MOMENT: chrono::TimeDelta = chrono::TimeDelta::seconds(1);
+
 /// What a notification changes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Merged {
@@ -26,6 +29,9 @@ pub struct Merged {
     pub ended: Vec<Alert>,
     /// Nothing fires any more.
     pub over: bool,
+    /// It is over because all that is told of it began anew, after an end that nobody told: once it is closed, what is told
+    /// is to be heard again, and opens another one.
+    pub again: bool,
 }
 
 impl Merged {
@@ -38,6 +44,9 @@ impl Merged {
 /// What `told`, heard at `now`, makes of what is `known` of an open incident (nothing: there is none). `past` is what the
 /// group's last incident knew: an old word about it opens nothing.
 pub fn merge(known: &[Alert], past: &[Alert], told: &Notification, now: Time) -> Merged {
+    if let Some(merged) = ended_unheard(known, told, now) {
+        return merged;
+    }
     let mut merging = Merging {
         places: known
             .iter()
@@ -79,7 +88,10 @@ impl Merging<'_> {
     fn fires(&mut self, alert: &Alert) {
         if let Some(place) = self.places.get(&alert.fingerprint) {
             let known = &mut self.merged.alerts[*place];
-            if known.fires() || is_stale(known, alert, self.now) {
+            if began_anew(known, alert) {
+                let before = known.clone().ended(alert.starts_at - MOMENT, self.now);
+                self.merged.ended.push(before);
+            } else if known.fires() || is_stale(known, alert, self.now) {
                 return;
             }
             known.starts_at = alert.starts_at;
@@ -146,6 +158,46 @@ impl Merging<'_> {
         self.merged.alerts.push(alert);
         true
     }
+}
+
+/// Whether an alert that is known to fire ended in between, and nobody told, since it was silenced then. Alertmanager takes
+/// what it is told of one alert by several Prometheus together under its first beginning, so little may differ.
+fn began_anew(known: &Alert, fires: &Alert) -> bool {
+    let later = chrono::TimeDelta::from_std(STALE).unwrap_or_default();
+    known.fires() && !fires.start_guessed && fires.starts_at - known.starts_at > later
+}
+
+/// What ends an incident whose alerts began anew, where none of the others is told to fire: its end was not heard of.
+fn ended_unheard(known: &[Alert], told: &Notification, now: Time) -> Option<Merged> {
+    let words: HashMap<_, _> = told.alerts.iter().map(|word| (&word.fingerprint, word)).collect();
+    let anew = |known: &Alert| {
+        let word = words.get(&known.fingerprint)?;
+        (word.fires() && began_anew(known, word)).then_some(word.starts_at)
+    };
+    let first = known.iter().filter_map(anew).min()?;
+    let mut merged = Merged {
+        over: true,
+        again: true,
+        ..Merged::default()
+    };
+    for alert in known {
+        let word = words.get(&alert.fingerprint);
+        let end = match word {
+            _ if !alert.fires() => {
+                merged.alerts.push(alert.clone());
+                continue;
+            }
+            Some(word) if word.fires() => anew(alert)? - MOMENT,
+            Some(word) => word.ends_at?,
+            // Cut from the notification, it may fire all the same.
+            None if told.truncated > 0 => return None,
+            None => first - MOMENT,
+        };
+        let ended = alert.clone().ended(end, now);
+        merged.ended.push(ended.clone());
+        merged.alerts.push(ended);
+    }
+    Some(merged)
 }
 
 /// Whether a word that an alert fires is older than the word that it ended.
@@ -225,6 +277,52 @@ mod tests {
         let merged = merge(&known, &[], &word, at(101));
         assert_eq!(names(&merged.ended), ["A", "S"]);
         assert!(!merged.over, "L began later");
+    }
+
+    #[test]
+    fn what_began_anew_after_a_silence_is_another_incident() {
+        let a = alert("A", "critical", "x", 0);
+        let known = [a.clone(), alert("Silenced", "warning", "x", 5)];
+        let soon = told(&[alert("A", "critical", "x", 120)]);
+        assert!(
+            !merge(&known, &[], &soon, at(900)).changes(),
+            "of another Prometheus"
+        );
+
+        let anew = told(&[
+            alert("A", "critical", "x", 800),
+            alert("New", "warning", "x", 850),
+        ]);
+        let before = merge(&known, &[], &anew, at(900));
+        assert!(before.over && before.again && before.started.is_empty());
+        assert_eq!(names(&before.ended), ["A", "Silenced"]);
+        assert_eq!(before.alerts[0].ends_at, Some(at(799)));
+        let after = merge(&[], &before.alerts, &anew, at(900));
+        assert_eq!((names(&after.started), after.over), (vec!["A", "New"], false));
+        let older = merge(&after.alerts, &before.alerts, &told(&[a]), at(901));
+        assert!(!older.changes(), "an older word came late");
+
+        // The incident goes on while another of its alerts does, and tells of both.
+        let both = told(&[
+            alert("A", "critical", "x", 800),
+            alert("Silenced", "warning", "x", 5),
+        ]);
+        let goes_on = merge(&known, &[], &both, at(900));
+        assert_eq!(
+            (names(&goes_on.started), names(&goes_on.ended)),
+            (vec!["A"], vec!["A"])
+        );
+        assert!(!goes_on.over && !goes_on.again);
+        assert_eq!(goes_on.alerts[0].starts_at, at(800));
+        let cut = Notification { truncated: 1, ..anew };
+        assert!(
+            !merge(&known, &[], &cut, at(900)).over,
+            "Silenced may be among the rest"
+        );
+
+        let mut unknown = alert("A", "critical", "x", 800);
+        unknown.start_guessed = true;
+        assert!(!merge(&known, &[], &told(&[unknown]), at(900)).changes());
     }
 
     #[test]

@@ -24,6 +24,12 @@ CREATE TABLE upstreams (
 ) STRICT;
 CREATE INDEX upstreams_by_turn ON upstreams (next_refresh_at) WHERE enabled;
 
--- NULL: an HTTP API that the tenant registered.
+-- NULL: an HTTP API that the tenant registered. What else an upstream's tool is stands in columns of its own: earlier versions
+-- take every tool for an HTTP API, and would post to the server and show it the credentials. In the columns that they
+-- read, its address leads nowhere, and there are neither options nor credentials.
 ALTER TABLE tools ADD COLUMN upstream_id BLOB;
+ALTER TABLE tools ADD COLUMN upstream_url TEXT;
+ALTER TABLE tools ADD COLUMN upstream_options TEXT;
+ALTER TABLE tools ADD COLUMN upstream_credentials_key_id TEXT;
+ALTER TABLE tools ADD COLUMN upstream_credentials BLOB;
 CREATE INDEX tools_by_upstream ON tools (upstream_id) WHERE upstream_id IS NOT NULL;

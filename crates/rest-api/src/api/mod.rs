@@ -38,7 +38,7 @@ use tokio_util::sync::CancellationToken;
 
 /// The use cases over what they need. Cheap to clone.
 #[derive(Clone)]
-pub struct Api(Arc<Parts>);
+pub struct Api(Arc<Parts>, incidents::Drafts);
 
 /// What the use cases need.
 pub struct Parts {
@@ -87,7 +87,7 @@ pub struct Parts {
 impl Api {
     /// The use cases over `parts`.
     pub fn new(parts: Parts) -> Self {
-        Self(Arc::new(parts))
+        Self(Arc::new(parts), incidents::Drafts::default())
     }
 
     /// Knows keys; the doors authenticate with it.

@@ -73,14 +73,16 @@ impl From<WebhookAlert> for Alert {
         let now = now();
         let is_time = |time: &DateTime<Utc>| time.timestamp() >= FIRST_YEAR;
         // Another machine's clock may be ahead of ours.
-        let starts = Some(told.starts_at).filter(is_time).unwrap_or(now).min(now);
+        let starts = Some(told.starts_at).filter(is_time).unwrap_or(now);
+        let start_guessed = starts >= now;
         let said = Said {
             fingerprint: told.fingerprint,
             labels: told.labels,
             annotations: told.annotations,
             generator_url: told.generator_url,
         };
-        let alert = Self::new(&said, starts);
+        let mut alert = Self::new(&said, starts.min(now));
+        alert.start_guessed = start_guessed;
         match told.status {
             IncidentStatus::Firing => alert,
             IncidentStatus::Resolved => {

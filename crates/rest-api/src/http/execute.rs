@@ -94,11 +94,11 @@ async fn execute(
     Caller(caller): Caller,
     Path(name): Path<String>,
     Query(query): Query<ViewQuery>,
-    RespondAsync(respond_async): RespondAsync,
-    key: Key,
+    headers: (RespondAsync, Key),
     note: Note,
     Json(call): Json<Call>,
 ) -> Answer<Response> {
+    let (RespondAsync(respond_async), key) = headers;
     note.call(&name, &call.arguments);
     let ask = call.ask(name, key.into_inner());
     let (execution, before) = if respond_async {

@@ -1,8 +1,8 @@
 //! The HTTP door: REST under `/api/v1`, described by OpenAPI. Translates; the use cases stand in [`crate::api`].
 
+mod alerts;
 mod audit;
 mod built_ins;
-mod alerts;
 mod contexts;
 mod execute;
 mod executions;

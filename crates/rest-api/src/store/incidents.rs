@@ -113,6 +113,8 @@ pub trait IncidentStore: Send + Sync + 'static {
     ) -> Result<Page<Incident>>;
     /// Open incidents by tenant name, for the gauge.
     async fn count_open_incidents(&self) -> Result<Vec<(String, i64)>>;
+    /// How many of a tenant's are open.
+    async fn count_open_of(&self, tenant: TenantId) -> Result<u64>;
     /// Deletes at most `limit` incidents that ended before `before`; their contexts stay. Says how many.
     async fn purge_incidents(&self, before: Time, limit: u32) -> Result<u64>;
 

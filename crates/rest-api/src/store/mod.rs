@@ -183,7 +183,9 @@ pub struct StatementTotals {
 ///
 /// Every method may answer [`StoreError::Unavailable`], and one that changes something [`StoreError::InDoubt`]; what else it may answer stands with it.
 #[async_trait::async_trait]
-pub trait Store: QueueStore + ScheduleStore + IncidentStore + AuditStore + UpstreamStore + InspectStore {
+pub trait Store:
+    QueueStore + ScheduleStore + IncidentStore + AuditStore + UpstreamStore + InspectStore
+{
     /// `sqlite` or `postgresql`, as in `db.system.name`.
     fn system(&self) -> &'static str;
     /// How full the pool is.

@@ -59,6 +59,17 @@ pub(crate) fn read_all<R: Row>(rows: Vec<R>) -> Result<Vec<R::Entity>> {
     rows.into_iter().map(R::read).collect()
 }
 
+/// Reads those that can be read; the others are told to the log by their `id`.
+pub(crate) fn read_known<R: Row>(rows: Vec<R>, id: impl Fn(&R) -> Uuid) -> Vec<R::Entity> {
+    let read = |row: R| {
+        let id = id(&row);
+        let read = row.read();
+        read.inspect_err(|error| tracing::error!(row = %id, %error, "a row that cannot be read is left out"))
+            .ok()
+    };
+    rows.into_iter().filter_map(read).collect()
+}
+
 /// Reads one that must be there.
 pub(crate) fn read_found<R: Row>(row: Option<R>) -> Result<R::Entity> {
     row.ok_or(StoreError::NotFound)?.read()
@@ -254,6 +265,16 @@ pub(crate) struct ToolRow {
     version: i64,
     created_at: i64,
     updated_at: i64,
+}
+
+impl ToolRow {
+    pub(crate) fn id(&self) -> Uuid {
+        self.id
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
 }
 
 impl Row for ToolRow {

@@ -179,6 +179,12 @@ pub(crate) struct ToAskRow {
     tenant: String,
 }
 
+impl ToAskRow {
+    pub(crate) fn id(&self) -> Uuid {
+        self.upstream.id
+    }
+}
+
 impl Row for ToAskRow {
     type Entity = ToAsk;
     fn read(self) -> Result<ToAsk> {

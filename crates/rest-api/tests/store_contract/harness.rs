@@ -14,7 +14,11 @@ use rest_api::store::{
     self, Append, Appended, End, LeaseAsk, Leased, Made, NewExecution, SharedStore, Start, StoreError,
     settings::DatabaseSettings,
 };
-use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
+use secrecy::ExposeSecret as _;
+use sqlx::{
+    AssertSqlSafe, Connection as _, Executor as _, FromRow, PgConnection, SqliteConnection, postgres::PgRow,
+    sqlite::SqliteRow,
+};
 use std::{
     collections::BTreeMap, io::Write as _, panic, panic::AssertUnwindSafe, sync::Once, time::Duration,
 };
@@ -96,6 +100,22 @@ impl Fixture {
     /// The tenant's identifier.
     pub(crate) fn id(&self) -> TenantId {
         self.tenant.id
+    }
+
+    /// What SQL answers that is run beside the store, as another version of the product would run it.
+    pub(crate) async fn sql<R>(&self, text: &'static str) -> Vec<R>
+    where
+        R: for<'r> FromRow<'r, PgRow> + for<'r> FromRow<'r, SqliteRow> + Send + Unpin,
+    {
+        let url = self.settings.url.expose_secret();
+        let rows = if url.starts_with("sqlite:") {
+            let mut connection = SqliteConnection::connect(url).await.expect("the file opens");
+            sqlx::query_as(text).fetch_all(&mut connection).await
+        } else {
+            let mut connection = PgConnection::connect(url).await.expect("the server answers");
+            sqlx::query_as(text).fetch_all(&mut connection).await
+        };
+        rows.expect("the statement runs")
     }
 
     /// Makes a context of one item for each text.

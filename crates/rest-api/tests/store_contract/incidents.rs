@@ -138,6 +138,9 @@ pub(crate) async fn a_group_has_one_open_incident(f: Fixture) {
     }
     let open = f.store.count_open_incidents().await.unwrap();
     assert_eq!(open, [("acme".to_owned(), 2), ("stranger".to_owned(), 0)]);
+    for (tenant, count) in [(f.id(), 2), (f.stranger.id, 0)] {
+        assert_eq!(f.store.count_open_of(tenant).await.unwrap(), count);
+    }
 }
 
 pub(crate) async fn a_change_is_told_in_the_context(f: Fixture) {

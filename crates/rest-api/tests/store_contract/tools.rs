@@ -1,7 +1,7 @@
 use crate::harness::{Fixture, assert_error, first, next, object, spec};
 use domain::{
     ToolId,
-    tool::{Method, ToolSpec},
+    tool::{Method, Tool, ToolSpec},
 };
 use rest_api::store::{CredentialsChange, SealedCredentials, StoreError};
 use serde_json::json;
@@ -209,4 +209,23 @@ pub(crate) async fn another_tenants_tools_do_not_exist(f: Fixture) {
     f.store.create_tool(stranger, &spec("t"), None).await.unwrap();
     f.store.delete_tool(stranger, "t").await.unwrap();
     assert_eq!(f.store.get_tool(f.id(), "t").await.unwrap(), tool);
+}
+
+pub(crate) async fn a_tool_that_cannot_be_read_hides_no_other(f: Fixture) {
+    for name in ["a", "b", "c", "d"] {
+        f.tool(name).await;
+    }
+    let newer = r#"UPDATE tools SET options = '{"newer": 1}' WHERE name = 'b' RETURNING name"#;
+    assert_eq!(f.sql::<(String,)>(newer).await.len(), 1);
+    let one = f.store.list_tools(f.id(), &first(2)).await.unwrap();
+    let two = f.store.list_tools(f.id(), &next(&one, 2)).await.unwrap();
+    let names = |tools: Vec<Tool>| tools.into_iter().map(|tool| tool.spec.name).collect::<Vec<_>>();
+    assert_eq!((names(one.items), two.next_cursor), (vec!["a".to_owned()], None));
+    assert_eq!(names(two.items), ["c", "d"]);
+    let changes = f.store.tools_since(0).await.unwrap();
+    assert_eq!(
+        (changes.revision, names(changes.upserted)),
+        (4, ["a", "c", "d"].map(str::to_owned).to_vec())
+    );
+    assert_error!(f.store.get_tool(f.id(), "b").await, StoreError::Internal(_));
 }

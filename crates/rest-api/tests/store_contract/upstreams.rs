@@ -146,6 +146,53 @@ pub(crate) async fn an_answer_touches_only_what_changed(f: Fixture) {
     assert_eq!(changed, [("git_b".to_owned(), 2), ("git_d".to_owned(), 1)]);
 }
 
+pub(crate) async fn earlier_versions_find_nothing_to_call_in_an_upstreams_tools(f: Fixture) {
+    // What they read of each tool, of which they understand no options but those that they know.
+    type Seen = (String, String, String, String, Option<String>, Option<Vec<u8>>);
+    let seen = async || {
+        f.sql::<Seen>(
+            "SELECT name, method, url, options, credentials_key_id, credentials FROM tools WHERE revision > 0",
+        )
+        .await
+    };
+    let nowhere = |name: &str| {
+        let text = |text: &str| text.to_owned();
+        [(
+            text(name),
+            text("POST"),
+            text("https://upstream.invalid/"),
+            text("{}"),
+            None,
+            None,
+        )]
+    };
+    let upstream = make(&f, f.id(), "git").await;
+    answer(&f, &upstream, &[("a", "1")]).await;
+    assert_eq!(seen().await, nowhere("git_a"));
+    let set = CredentialsChange::Set(sealed("k2", b"2"));
+    let changed = f
+        .store
+        .update_upstream(f.id(), &spec("git"), &set, 1, now())
+        .await
+        .unwrap();
+    assert_eq!(seen().await, nowhere("git_a"));
+
+    // One of them was asked to change it: what it wrote goes nowhere, and the next answer puts it right.
+    let mine = "UPDATE tools SET description = 'mine', url = 'https://mine.example.com', options = '{}',
+         credentials_key_id = 'k1', version = version + 1 RETURNING name";
+    assert_eq!(f.sql::<(String,)>(mine).await.len(), 1);
+    let (tool, credentials) = f.store.tool_to_run(f.id(), "git_a").await.unwrap();
+    assert_eq!(tool.spec.url, spec("git").url);
+    assert_eq!(tool.spec.options.max_result_bytes, Some(1_000));
+    assert_eq!(
+        (tool.has_credentials, credentials),
+        (true, Some(sealed("k2", b"2")))
+    );
+    let (_, settled) = answer(&f, &changed, &[("a", "1")]).await;
+    assert_eq!(counts(&settled), (0, 1, 0));
+    assert_eq!(seen().await, nowhere("git_a"));
+}
+
 pub(crate) async fn names_that_others_have_are_left_to_them(f: Fixture) {
     f.store
         .create_tool(f.id(), &own_tool("git_a"), None)

@@ -31,6 +31,19 @@ impl Cited {
         cited
     }
 
+    /// Out of a result that tells of more than its readers may see: what the installation itself says, its rules and its
+    /// runbook. Nothing that was measured.
+    pub(super) fn of_rules(result: &Value) -> Self {
+        let mut cited = Self::default();
+        let rules = result["rules"].as_array().into_iter().flatten();
+        rules
+            .filter_map(|rule| rule["expr"].as_str())
+            .for_each(|query| cited.query(query));
+        let runbook = Self::of_text(result["runbook"].as_str().unwrap_or_default());
+        runbook.queries.iter().for_each(|query| cited.query(query));
+        cited
+    }
+
     /// Out of an item: what its metadata says of it, or what its text holds.
     pub(super) fn of_item(content: &str, metadata: &JsonObject) -> Self {
         let said = metadata.get("citations").cloned();
@@ -182,6 +195,19 @@ mod tests {
             (cited.traces, cited.lines),
             (vec![TRACE.to_owned()], vec!["it broke".to_owned()])
         );
+    }
+
+    #[test]
+    fn of_what_others_may_not_see_the_rules_are_cited() {
+        let cited = Cited::of_rules(&json!({
+            "rules": [{"expr": "up == 0", "labels": {"tenant_id": "other"}}],
+            "runbook": "Look:\n\n```promql\nrate(x[5m])\n```\n```log\nno\n```",
+            "values": {"query": "up{tenant_id=\"other\"}"},
+            "log_lines": [{"line": "a secret of another"}],
+            "traces": [{"trace_id": TRACE}],
+        }));
+        assert_eq!(cited.queries, ["up == 0", "rate(x[5m])"]);
+        assert!(cited.traces.is_empty() && cited.lines.is_empty());
     }
 
     #[test]

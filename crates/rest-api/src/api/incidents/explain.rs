@@ -5,7 +5,7 @@
 //! looks whether it ended. Should a replica be lost in between, another claims it when the claim is over, and asks for the
 //! same run under the same idempotency key.
 
-use super::{cited::Cited, text};
+use super::{ROLE, cited::Cited, text};
 use crate::{
     api::{Api, Ask},
     clock::now,
@@ -21,10 +21,12 @@ use domain::{
     tenant::TenantStatus,
 };
 use serde_json::{Value, json};
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, fmt::Write as _, time::Duration};
 
 /// The tool that explains.
 const TOOL: &str = "explain_alert";
+/// The characters of a summary that are quoted.
+const SAID: usize = 8000;
 /// How many of an incident's alerts are explained.
 const MOST: usize = 3;
 /// For how long a step is claimed.
@@ -216,27 +218,49 @@ impl Api {
             let why = error.map_or("its run did not succeed", |error| error.message.as_str());
             return self.not_explained(explanation, why).await;
         };
+        let max = self.0.limits.item_bytes;
+        let (content, citations) = if self.tells_of_others(run).await? {
+            let found = self.0.store.get_incident(run.tenant_id, explanation.incident);
+            let text = found_elsewhere(explanation, run, result, &found.await?.alerts);
+            (text::cut(&text, max).to_owned(), Cited::of_rules(result))
+        } else {
+            (
+                found_text(explanation, run, result, max),
+                Cited::of_result(result),
+            )
+        };
         let item = NewItem {
-            role: "tool".to_owned(),
-            content: found_text(explanation, run, result, self.0.limits.item_bytes),
+            role: ROLE.to_owned(),
+            content,
             metadata: super::object(json!({
                 "event": "explained",
                 "incident_id": explanation.incident,
                 "alert": explanation.alert,
                 "tool": TOOL,
                 "execution_id": run.id,
-                "citations": Cited::of_result(result),
+                "citations": citations,
             })),
         };
         self.end(explanation, item).await
     }
 
+    /// Whether a run's answer may hold other tenants' telemetry: it was asked for with `platform:observe`. The context is
+    /// read with `contexts:read` alone.
+    async fn tells_of_others(&self, run: &Execution) -> Result<bool> {
+        match self.0.store.get_key(run.tenant_id, run.key_id).await {
+            Ok(key) => Ok(key.scopes.contains(Scope::PlatformObserve)),
+            Err(StoreError::NotFound) => Ok(true),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Says in the context why there is no explanation.
     async fn not_explained(&self, explanation: &Explanation, why: &str) -> Result<Step> {
         let item = NewItem {
-            role: "system".to_owned(),
+            role: ROLE.to_owned(),
             content: format!(
-                "{} could not be explained: {}.",
+                "{}\n\n{} could not be explained: {}.",
+                text::DATA,
                 text::line(&explanation.alert, 200),
                 text::line(why.trim_end_matches('.'), 500)
             ),
@@ -258,7 +282,10 @@ impl Api {
             .end_explanation(explanation, self.news(&items))
             .await?;
         if let Some(incident) = ended {
-            let found = items[0].role == "tool";
+            let found = items[0]
+                .metadata
+                .get("event")
+                .is_some_and(|event| event == "explained");
             metrics::INCIDENT_EXPLANATIONS.inc([if found { "found" } else { "none" }]);
             tracing::info!(incident_id = %incident.id, found, "incident was looked into");
             self.tell(&incident);
@@ -267,11 +294,44 @@ impl Api {
     }
 }
 
+fn heading(explanation: &Explanation) -> String {
+    let alert = text::line(&explanation.alert, 200);
+    format!("`{TOOL}` on {alert}. {}\n\n", text::DATA)
+}
+
+/// What is no other tenant's: the alert as it was told here, its rules, and where the rest is, for those who may see it.
+fn found_elsewhere(explanation: &Explanation, run: &Execution, result: &Value, alerts: &[Alert]) -> String {
+    let mut text = heading(explanation);
+    let mut told = by_weight(alerts).into_iter();
+    if let Some(alert) = told.find(|alert| alert.name == explanation.alert) {
+        let _ = writeln!(text, "{}\n", text::alert_line(alert));
+    }
+    if result["runbook"].is_string() {
+        let alert = text::code(&format!("runbook://{}", explanation.alert), 300);
+        let _ = writeln!(text, "Its runbook: {alert}\n");
+    }
+    let _ = writeln!(
+        text,
+        "The whole answer was found with `{platform}` and may tell of other tenants, so it is not here: `execution://{}` shows \
+         it, and `{TOOL}` called again, to keys with `{}` and `{platform}`.",
+        run.id,
+        Scope::ObserveRead,
+        platform = Scope::PlatformObserve,
+    );
+    for rule in result["rules"].as_array().into_iter().flatten() {
+        if let Some(expression) = rule["expr"].as_str() {
+            let _ = write!(text, "\n{}", text::block("promql", expression));
+        }
+    }
+    text
+}
+
 /// The tool's own words first, then all that it answered; what does not fit is in the execution.
 fn found_text(explanation: &Explanation, run: &Execution, result: &Value, max: usize) -> String {
     let summary = result.get("summary").and_then(Value::as_str).unwrap_or_default();
-    let heading = format!("`{TOOL}` on {}:\n\n", text::line(&explanation.alert, 200));
-    let said = text::cut(summary.trim(), max / 2);
+    let heading = heading(explanation);
+    let said = text::quote(text::cut(summary.trim(), max / 4), SAID);
+    let said = text::cut(said.trim_end(), max / 2);
     let whole = serde_json::to_string_pretty(result).unwrap_or_default();
     let place = format!("\n\nIts whole answer is in execution `{}`.\n", run.id);
     let room = max.saturating_sub(heading.len() + said.len() + place.len() + 64);
@@ -395,9 +455,27 @@ mod tests {
         };
         let result = json!({"summary": "It is **slow**.", "logs": ["ü".repeat(5000)]});
         let whole = found_text(&explanation, &run, &result, 100_000);
-        assert!(whole.starts_with("`explain_alert` on A:\n\nIt is **slow**.\n\n```json\n{"));
+        let heading = format!("`explain_alert` on A. {}\n\n", text::DATA);
+        let said = format!("{heading}> It is \\*\\*slow\\*\\*.\n\n```json\n{{");
+        assert!(whole.starts_with(&said), "{whole}");
         assert!(whole.ends_with("```\n"));
         let cut = found_text(&explanation, &run, &result, 1000);
         assert!(cut.len() <= 1000 && cut.contains(&run.id.to_string()));
+
+        let result = json!({
+            "summary": "A secret of another", "rules": [{"expr": "up == 0", "error": "of another"}],
+            "runbook": "Look.", "instances": [{"labels": {"tenant_id": "another"}}],
+        });
+        let mine = alert("A", "critical");
+        let text = found_elsewhere(&explanation, &run, &result, &[mine]);
+        assert!(text.starts_with(&heading) && !text.contains("another"), "{text}");
+        for wanted in [
+            "A (critical) `service=web`, since 1970-01-01 00:00:00".to_owned(),
+            "`runbook://A`".to_owned(),
+            format!("`execution://{}`", run.id),
+            "```promql\nup == 0\n```".to_owned(),
+        ] {
+            assert!(text.contains(&wanted), "{wanted}: {text}");
+        }
     }
 }

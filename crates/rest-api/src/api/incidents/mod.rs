@@ -26,12 +26,17 @@ use domain::{
     page::{Page, PageRequest},
 };
 use serde_json::{Value, json};
-use std::{fmt::Write as _, time::Duration};
+use std::{fmt::Write as _, sync::Arc, time::Duration};
+use tokio::sync::Semaphore;
 
 /// How often a change is tried that meets another one: replicas are told the same at the same time.
 const ATTEMPTS: u32 = 10;
 /// The first pause between them.
 const PAUSE: Duration = Duration::from_millis(5);
+/// The most incidents of a tenant that are open.
+const MAX_OPEN: u64 = 1000;
+/// Who speaks in the product's own items. Not `system`: most of their words are others'.
+const ROLE: &str = "tool";
 /// The type of an incident's context.
 const CONTEXT_TYPE: &str = "incident";
 
@@ -63,6 +68,16 @@ impl Heard {
     }
 }
 
+/// Lets few postmortems be drafted at a time: each reads a good part of a context. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Drafts(Arc<Semaphore>);
+
+impl Default for Drafts {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(postmortem::AT_ONCE)))
+    }
+}
+
 /// The answer to a notification.
 #[derive(Clone, Debug)]
 pub struct Received {
@@ -83,7 +98,9 @@ impl Api {
                     tokio::time::sleep(PAUSE * (1 << attempt.min(6))).await;
                 }
                 Err(error) => return Err(error),
-                Ok(received) => {
+                // What was open is over, and what is told makes another one.
+                Ok(None) => {}
+                Ok(Some(received)) => {
                     metrics::INCIDENT_NOTIFICATIONS.inc([received.heard.as_str()]);
                     return Ok(received);
                 }
@@ -92,7 +109,8 @@ impl Api {
         Err(Error::Unavailable { what: "the incident" })
     }
 
-    async fn hear(&self, caller: &Principal, told: &Notification) -> Result<Received> {
+    /// `None`: it ended an incident, and is to be heard again.
+    async fn hear(&self, caller: &Principal, told: &Notification) -> Result<Option<Received>> {
         let group = told.group();
         let mut known = self
             .0
@@ -108,7 +126,7 @@ impl Api {
         };
         let alerts = |known: &Option<Known>| known.as_ref().map_or(Vec::new(), |known| known.alerts.clone());
         let merged = merge(&alerts(&open), &alerts(&past), told, now());
-        match open {
+        let received = match open {
             None if merged.started.is_empty() => Ok(Received {
                 incident: past.map(|past| past.incident),
                 heard: Heard::Ignored,
@@ -119,10 +137,18 @@ impl Api {
                 heard: Heard::Repeated,
             }),
             Some(open) => self.change(&open.incident, &merged, None).await,
-        }
+        };
+        Ok(Some(received?).filter(|_| !merged.again))
     }
 
     async fn open(&self, caller: &Principal, group: [u8; 32], merged: &Merged) -> Result<Received> {
+        let open = self.0.store.count_open_of(caller.tenant_id).await?;
+        if open >= MAX_OPEN {
+            return Err(Error::TooMany {
+                what: "open incidents",
+                limit: MAX_OPEN,
+            });
+        }
         let id = IncidentId::new();
         let summary = Summary::of(&merged.alerts, IncidentStatus::Firing, now());
         let explain = explain::wanted(caller, &merged.alerts);
@@ -172,7 +198,18 @@ impl Api {
         let mut text = text::alerts("Firing", &merged.started);
         text.push_str(&text::alerts("Ended", &merged.ended));
         if merged.over {
-            text.push_str(&ending(open, &summary, by));
+            let why = match by {
+                Some(caller) => format!(
+                    "It was closed with the key {}.",
+                    text::code(&caller.key_name, 100)
+                ),
+                None if merged.again => {
+                    "Nobody told of its end, but its alerts began anew: what fires now is another incident."
+                        .to_owned()
+                }
+                None => "None of its alerts fires any more.".to_owned(),
+            };
+            text.push_str(&ending(open, &summary, &why));
         }
         let items = [self.item(heard.as_str(), &text, open.id)];
         let metadata = metadata(open.id, &summary);
@@ -242,14 +279,22 @@ impl Api {
         caller.require(Scope::ContextsRead)?;
         let found = self.0.store.get_incident(caller.tenant_id, id).await;
         let known = found.or_missing("incident")?;
+        let permit = Arc::clone(&self.1.0).acquire_owned().await;
+        let permit = permit.map_err(|closed| Error::Internal(closed.into()))?;
         let told = self.told(caller, known.incident.context_id).await?;
-        Ok(postmortem::draft(&known, &told, now()))
+        let draft = tokio::task::spawn_blocking(move || {
+            let draft = postmortem::draft(&known, &told, now());
+            // Not before: it stays in memory even where nobody waits for it any more.
+            drop((told, permit));
+            draft
+        });
+        draft.await.map_err(|error| Error::Internal(error.into()))
     }
 
     /// Everything that its context holds, up to a limit; nothing when it is gone.
     async fn told(&self, caller: &Principal, context: domain::ContextId) -> Result<postmortem::Told> {
         let mut told = postmortem::Told::default();
-        let mut page = PageRequest::new(Some(domain::page::MAX_LIMIT), None);
+        let mut page = PageRequest::new(Some(postmortem::PAGE), None);
         loop {
             let (store, max) = (&self.0.store, self.0.limits.page_bytes);
             let read = store
@@ -259,12 +304,9 @@ impl Api {
                 Err(StoreError::NotFound) => return Ok(told),
                 read => read?,
             };
-            told.is_there = true;
-            told.items.extend(read.items.items);
-            page.cursor = read.items.next_cursor;
             let all = usize::try_from(read.context.item_count).unwrap_or_default();
-            told.left_out = all.saturating_sub(told.items.len());
-            if page.cursor.is_none() || told.items.len() >= postmortem::MAX_ITEMS {
+            page.cursor = read.items.next_cursor;
+            if !told.take(read.items.items, all) || page.cursor.is_none() {
                 return Ok(told);
             }
         }
@@ -290,9 +332,10 @@ impl Api {
 
     /// An item of the product's own.
     fn item(&self, event: &str, content: &str, id: IncidentId) -> NewItem {
+        let content = format!("{}\n\n{content}", text::DATA);
         NewItem {
-            role: "system".to_owned(),
-            content: text::cut(content, self.0.limits.item_bytes).to_owned(),
+            role: ROLE.to_owned(),
+            content: text::cut(&content, self.0.limits.item_bytes).to_owned(),
             metadata: object(json!({"event": event, "incident_id": id})),
         }
     }
@@ -328,21 +371,15 @@ fn ended_by_hand(mut alerts: Vec<domain::incident::Alert>) -> Merged {
         started: Vec::new(),
         ended,
         over: true,
+        again: false,
     }
 }
 
-fn ending(open: &Incident, summary: &Summary, by: Option<&Principal>) -> String {
+fn ending(open: &Incident, summary: &Summary, why: &str) -> String {
     let end = summary.resolved_at.unwrap_or(open.updated_at);
     let took = text::duration(summary.started_at, end);
-    let who = match by {
-        Some(caller) => format!(
-            "It was closed with the key {}.",
-            text::code(&caller.key_name, 100)
-        ),
-        None => "None of its alerts fires any more.".to_owned(),
-    };
     format!(
-        "The incident is over, after {took}. {who} A draft of its postmortem: \
+        "The incident is over, after {took}. {why} A draft of its postmortem: \
          `/api/v1/incidents/{}/postmortem`, `incident://{}/postmortem`.\n",
         open.id, open.id
     )

@@ -15,8 +15,13 @@ use std::{
     fmt::Write as _,
 };
 
-/// How many of a context's items are read.
+/// How many of a context's items are read, and the bytes of them.
 pub(super) const MAX_ITEMS: usize = 1000;
+pub(super) const MAX_READ: usize = 4 << 20;
+/// How many are read at once: what they say of themselves is not held to the bytes of a page.
+pub(super) const PAGE: u32 = 50;
+/// How many drafts this replica makes at a time.
+pub(super) const AT_ONCE: usize = 2;
 /// The most bytes of a draft.
 const MAX_BYTES: usize = 256 * 1024;
 /// How much of each kind is shown, and the characters of a quotation.
@@ -36,9 +41,29 @@ pub(super) struct Told {
     pub items: Vec<ContextItem>,
     /// How many more it has.
     pub left_out: usize,
+    /// The bytes of those that were read.
+    pub bytes: usize,
 }
 
 impl Told {
+    /// Takes a page of a context with `all` items; says whether there is room for another.
+    pub(super) fn take(&mut self, items: Vec<ContextItem>, all: usize) -> bool {
+        self.is_there = true;
+        let metadata = |item: &ContextItem| serde_json::to_vec(&item.metadata).map_or(0, |json| json.len());
+        for item in items {
+            let size = item.content.len() + metadata(&item);
+            // Where one is too large, those after it are left out, too: no gap that nobody sees.
+            if self.bytes + size > MAX_READ || self.items.len() >= MAX_ITEMS {
+                self.bytes = MAX_READ;
+                break;
+            }
+            self.bytes += size;
+            self.items.push(item);
+        }
+        self.left_out = all.saturating_sub(self.items.len());
+        self.bytes < MAX_READ && self.items.len() < MAX_ITEMS
+    }
+
     /// Whether an item is the product's own, by what it says of itself.
     fn event(item: &ContextItem) -> Option<&str> {
         item.metadata.get("incident_id")?;
@@ -138,7 +163,8 @@ impl Draft<'_> {
             // Below a line that says of what it is, and above a block of JSON that says the same at length.
             let said = item.content.split("\n\n```").next().unwrap_or_default();
             let said = said.split_once("\n\n").map_or(said, |(_, said)| said);
-            let _ = writeln!(section, "{}", text::quote(said, MAX_QUOTED));
+            let said = text::unquoted(said);
+            let _ = writeln!(section, "{}", text::quote(&said, MAX_QUOTED));
         }
         section
     }
@@ -226,6 +252,11 @@ impl Draft<'_> {
 
     fn seen(&self) -> String {
         let mut cited = Cited::default();
+        let mut known = BTreeSet::new();
+        let mut add = |all: &mut Vec<String>, some: Vec<String>| {
+            let new = some.into_iter().filter(|one| known.insert(one.clone()));
+            all.extend(new);
+        };
         for item in &self.told.items {
             let of_item = Cited::of_item(&item.content, &item.metadata);
             add(&mut cited.queries, of_item.queries);
@@ -388,14 +419,6 @@ fn affected(alerts: &[Alert]) -> String {
         let _ = writeln!(told, "- {label}: {}{more}", shown.join(", "));
     }
     told
-}
-
-fn add(all: &mut Vec<String>, some: Vec<String>) {
-    for one in some {
-        if !all.contains(&one) {
-            all.push(one);
-        }
-    }
 }
 
 fn cite(section: &mut String, heading: &str, all: &[String], shown: impl Fn(&str) -> String) {

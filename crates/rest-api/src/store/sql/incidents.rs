@@ -83,6 +83,10 @@ const COUNT_OPEN: Statement = Statement::new(
     "SELECT t.name, COUNT(i.status) FROM tenants t LEFT JOIN incidents i ON i.tenant_id = t.id AND i.status = 'firing'
      GROUP BY t.name ORDER BY t.name",
 );
+const COUNT_OPEN_OF: Statement = Statement::new(
+    "incidents.count_open_of",
+    "SELECT COUNT(*) FROM incidents WHERE tenant_id = $1 AND status = 'firing'",
+);
 const PURGE: Statement = Statement::new(
     "incidents.purge",
     concat!(
@@ -291,6 +295,11 @@ impl IncidentStore for SqlStore {
 
     async fn count_open_incidents(&self) -> Result<Vec<(String, i64)>> {
         COUNT_OPEN.call().all(&self.read).await
+    }
+
+    async fn count_open_of(&self, tenant: TenantId) -> Result<u64> {
+        let counted = COUNT_OPEN_OF.bind(tenant.0).first::<(i64,)>(&self.read).await?;
+        Ok(counted.map_or(0, |(open,)| open.unsigned_abs()))
     }
 
     async fn purge_incidents(&self, before: Time, limit: u32) -> Result<u64> {

@@ -1,11 +1,11 @@
 //! Tools, and the catalogue's revision that counts their changes.
 
-use super::{SqlStore, Statement, check_version, commit, dialect, dialect::ids};
+use super::{SqlStore, Statement, check_version, commit, dialect, dialect::ids, statement::Call};
 use crate::clock::now;
 use crate::store::{
     CatalogueChanges, CredentialsChange, Result, SealedCredentials, StoreError,
     cursor::{Listing, page},
-    rows::{Row as _, ToolRow, ToolToRunRow, json, micros, read_all, read_found},
+    rows::{Row as _, ToolRow, ToolToRunRow, json, micros, read_found, read_known},
 };
 use domain::{
     TenantId, ToolId, UpstreamId,
@@ -16,13 +16,28 @@ use sqlx::Transaction;
 use std::{collections::HashMap, time::Duration};
 use uuid::Uuid;
 
+/// Where earlier versions, which take every tool for an HTTP API, find those of upstreams: a name that is kept from ever
+/// being one (RFC 6761).
+const NOWHERE: &str = "https://upstream.invalid/";
 /// How long a watch that was cut off can still learn of a removal.
 const REMOVALS_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 
 macro_rules! columns {
     () => {
-        "id, tenant_id, name, description, method, url, headers, input_schema, timeout_ms, read_only, idempotent, \
-         destructive, options, credentials_key_id IS NOT NULL AS has_credentials, version, created_at, updated_at"
+        "id, tenant_id, name, description, method, COALESCE(upstream_url, url) AS url, headers, input_schema, \
+         timeout_ms, read_only, idempotent, destructive, COALESCE(upstream_options, options) AS options, \
+         (CASE WHEN upstream_id IS NULL THEN credentials_key_id ELSE upstream_credentials_key_id END) IS NOT NULL \
+         AS has_credentials, version, created_at, updated_at"
+    };
+}
+macro_rules! columns_to_run {
+    () => {
+        concat!(
+            columns!(),
+            ", CASE WHEN upstream_id IS NULL THEN credentials_key_id ELSE upstream_credentials_key_id END \
+             AS credentials_key_id, \
+             CASE WHEN upstream_id IS NULL THEN credentials ELSE upstream_credentials END AS credentials"
+        )
     };
 }
 
@@ -36,8 +51,9 @@ const INSERT: Statement = Statement::new(
     concat!(
         "INSERT INTO tools (id, tenant_id, created_at, updated_at, version, revision, name, description, method, url,
          headers, input_schema, timeout_ms, read_only, idempotent, destructive, options, credentials_key_id, credentials,
-         upstream_id)
-         VALUES ($1, $2, $3, $3, 1, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18) RETURNING ", columns!()
+         upstream_id, upstream_url, upstream_options, upstream_credentials_key_id, upstream_credentials)
+         VALUES ($1, $2, $3, $3, 1, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)
+         RETURNING ", columns!()
     ),
 );
 const UPDATE: Statement = Statement::new(
@@ -46,7 +62,8 @@ const UPDATE: Statement = Statement::new(
         "UPDATE tools SET updated_at = $2, version = version + 1, revision = $3, description = $5, method = $6,
          url = $7, headers = $8, input_schema = $9, timeout_ms = $10, read_only = $11, idempotent = $12,
          destructive = $13, options = $14, credentials_key_id = CASE WHEN $17 THEN credentials_key_id ELSE $15 END,
-         credentials = CASE WHEN $17 THEN credentials ELSE $16 END
+         credentials = CASE WHEN $17 THEN credentials ELSE $16 END, upstream_url = $19, upstream_options = $20,
+         upstream_credentials_key_id = $21, upstream_credentials = $22
          WHERE tenant_id = $1 AND name = $4 AND upstream_id IS NOT DISTINCT FROM $18 RETURNING ", columns!()
     ),
 );
@@ -62,26 +79,22 @@ const TO_RUN: Statement = Statement::new(
     "tools.to_run",
     concat!(
         "SELECT ",
-        columns!(),
-        ", credentials_key_id, credentials FROM tools WHERE tenant_id = $1 AND name = $2"
+        columns_to_run!(),
+        " FROM tools WHERE tenant_id = $1 AND name = $2"
     ),
 );
 const BY_IDS: Statement = Statement::new(
     "tools.by_ids",
     concat!(
         "SELECT ",
-        columns!(),
-        ", credentials_key_id, credentials FROM tools WHERE id IN ",
+        columns_to_run!(),
+        " FROM tools WHERE id IN ",
         ids!("$1")
     ),
 );
 pub(super) const OF_UPSTREAM: Statement = Statement::new(
     "tools.of_upstream",
-    concat!(
-        "SELECT ",
-        columns!(),
-        ", credentials_key_id, credentials FROM tools WHERE upstream_id = $1"
-    ),
+    concat!("SELECT ", columns_to_run!(), " FROM tools WHERE upstream_id = $1"),
 );
 const LIST: Statement = Statement::new(
     "tools.list",
@@ -145,6 +158,65 @@ pub(super) async fn create(
     Ok(tool)
 }
 
+/// The columns that are told apart by whose tool it is.
+#[derive(Default)]
+struct Columns {
+    url: Option<String>,
+    options: Option<String>,
+    key_id: Option<String>,
+    sealed: Option<Vec<u8>>,
+}
+
+/// A tool's columns: those that every version reads, and those of an upstream's tool, which earlier ones do not know.
+struct Split {
+    own: Columns,
+    upstream_id: Option<Uuid>,
+    upstream: Columns,
+}
+
+impl Split {
+    fn of(
+        spec: &ToolSpec,
+        credentials: Option<&SealedCredentials>,
+        upstream: Option<UpstreamId>,
+    ) -> Result<Self> {
+        let told = Columns {
+            url: Some(spec.url.clone()),
+            options: Some(json(&spec.options)?),
+            key_id: credentials.map(|c| c.key_id.clone()),
+            sealed: credentials.map(|c| c.sealed.clone()),
+        };
+        let Some(UpstreamId(id)) = upstream else {
+            return Ok(Self {
+                own: told,
+                upstream_id: None,
+                upstream: Columns::default(),
+            });
+        };
+        let nowhere = Columns {
+            url: Some(NOWHERE.to_owned()),
+            options: Some("{}".to_owned()),
+            ..Columns::default()
+        };
+        Ok(Self {
+            own: nowhere,
+            upstream_id: Some(id),
+            upstream: told,
+        })
+    }
+}
+
+impl Columns {
+    /// The last arguments of insert and update.
+    fn bind(self, call: Call, upstream_id: Option<Uuid>) -> Call {
+        call.bind(upstream_id)
+            .bind(self.url)
+            .bind(self.options)
+            .bind(self.key_id)
+            .bind(self.sealed)
+    }
+}
+
 /// Adds a tool, an HTTP API or one of that upstream.
 pub(super) async fn insert(
     tx: &mut Transaction<'static, dialect::Db>,
@@ -163,8 +235,9 @@ pub(super) async fn insert(
         .bind(spec.name.clone())
         .bind(spec.description.clone())
         .bind(spec.method.as_str());
+    let split = Split::of(spec, credentials, upstream)?;
     let call = call
-        .bind(spec.url.clone())
+        .bind(split.own.url)
         .bind(json(&spec.headers)?)
         .bind(json(&spec.input_schema)?);
     let call = call
@@ -173,11 +246,10 @@ pub(super) async fn insert(
         .bind(spec.idempotent);
     let call = call
         .bind(spec.destructive)
-        .bind(json(&spec.options)?)
-        .bind(credentials.map(|c| c.key_id.clone()));
-    let call = call
-        .bind(credentials.map(|c| c.sealed.clone()))
-        .bind(upstream.map(|id| id.0));
+        .bind(split.own.options)
+        .bind(split.own.key_id)
+        .bind(split.own.sealed);
+    let call = split.upstream.bind(call, split.upstream_id);
     read_found(call.first::<ToolRow>(&mut **tx).await?)
 }
 
@@ -196,7 +268,7 @@ pub(super) async fn update(
     Ok(tool)
 }
 
-/// Replaces the tool of that name, an HTTP API or one of that upstream.
+/// Replaces the tool of that name, an HTTP API or one of that upstream; the credentials of the latter are always told.
 pub(super) async fn replace(
     tx: &mut Transaction<'static, dialect::Db>,
     revision: i64,
@@ -214,10 +286,11 @@ pub(super) async fn replace(
         .bind(micros(now()))
         .bind(revision)
         .bind(spec.name.clone());
+    let split = Split::of(spec, set, upstream)?;
     let call = call
         .bind(spec.description.clone())
         .bind(spec.method.as_str())
-        .bind(spec.url.clone());
+        .bind(split.own.url);
     let call = call
         .bind(json(&spec.headers)?)
         .bind(json(&spec.input_schema)?)
@@ -226,13 +299,12 @@ pub(super) async fn replace(
         .bind(spec.read_only)
         .bind(spec.idempotent)
         .bind(spec.destructive)
-        .bind(json(&spec.options)?);
+        .bind(split.own.options);
     let call = call
-        .bind(set.map(|c| c.key_id.clone()))
-        .bind(set.map(|c| c.sealed.clone()));
-    let call = call
-        .bind(*credentials == CredentialsChange::Keep)
-        .bind(upstream.map(|id| id.0));
+        .bind(split.own.key_id)
+        .bind(split.own.sealed)
+        .bind(*credentials == CredentialsChange::Keep);
+    let call = split.upstream.bind(call, split.upstream_id);
     read_found(call.first::<ToolRow>(&mut **tx).await?)
 }
 
@@ -275,10 +347,12 @@ pub(super) async fn by_ids(store: &SqlStore, ids: &[ToolId]) -> Result<HashMap<T
 pub(super) async fn list(store: &SqlStore, tenant: TenantId, request: &PageRequest) -> Result<Page<Tool>> {
     let after = Listing::Tools.name(request.cursor.as_deref())?;
     let call = LIST.bind(tenant.0).bind(after).bind(i64::from(request.limit) + 1);
-    let tools = read_all(call.all::<ToolRow>(&store.read).await?)?;
-    Ok(page(tools, request.limit, |last| {
-        Listing::Tools.after_name(&last.spec.name)
-    }))
+    let rows = call.all::<ToolRow>(&store.read).await?;
+    let page = page(rows, request.limit, |last| Listing::Tools.after_name(last.name()));
+    Ok(Page {
+        items: read_known(page.items, ToolRow::id),
+        next_cursor: page.next_cursor,
+    })
 }
 
 pub(super) async fn revision(store: &SqlStore) -> Result<i64> {
@@ -289,7 +363,8 @@ pub(super) async fn revision(store: &SqlStore) -> Result<i64> {
         .map_or(0, |(revision,)| revision))
 }
 
-/// The revision is read first: what changes while the rest is read is answered now, and once more next time.
+/// The revision is read first: what changes while the rest is read is answered now, and once more next time. What a newer
+/// version wrote and this one cannot read is left out: it must not hide the tools of all tenants.
 pub(super) async fn since(store: &SqlStore, revision: i64) -> Result<CatalogueChanges> {
     let now = self::revision(store).await?;
     if now == revision {
@@ -298,7 +373,8 @@ pub(super) async fn since(store: &SqlStore, revision: i64) -> Result<CatalogueCh
             ..Default::default()
         });
     }
-    let upserted = read_all(SINCE.bind(revision).all::<ToolRow>(&store.read).await?)?;
+    let rows = SINCE.bind(revision).all::<ToolRow>(&store.read).await?;
+    let upserted = read_known(rows, ToolRow::id);
     let removed = REMOVED_SINCE
         .bind(revision)
         .all::<(Uuid, Uuid)>(&store.read)

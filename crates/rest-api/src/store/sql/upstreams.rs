@@ -7,7 +7,7 @@ use crate::clock::now;
 use crate::store::{
     CredentialsChange, Result, SealedCredentials, StoreError,
     cursor::{Listing, page},
-    rows::{json, micros, read_all, read_found},
+    rows::{json, micros, read_all, read_found, read_known},
     upstreams::{Answered, Settled, ToAsk, ToAskRow, UpstreamRow, UpstreamStore},
 };
 use domain::{
@@ -138,7 +138,7 @@ const REKEY: Statement = Statement::new(
 /// Its tools show the server the same.
 const REKEY_TOOLS: Statement = Statement::new(
     "tools.rekey_of_upstream",
-    "UPDATE tools SET credentials_key_id = $2, credentials = $3 WHERE upstream_id = $1",
+    "UPDATE tools SET upstream_credentials_key_id = $2, upstream_credentials = $3 WHERE upstream_id = $1",
 );
 
 /// What insert and update have in common.
@@ -287,7 +287,8 @@ impl UpstreamStore for SqlStore {
     async fn claim_due_upstreams(&self, now: Time, next: Time, limit: u32) -> Result<Vec<ToAsk>> {
         self.retrying(|| async {
             let call = CLAIM.bind(micros(now)).bind(micros(next)).bind(i64::from(limit));
-            read_all(call.all::<ToAskRow>(&self.write).await?)
+            let rows = call.all::<ToAskRow>(&self.write).await?;
+            Ok(read_known(rows, ToAskRow::id))
         })
         .await
     }

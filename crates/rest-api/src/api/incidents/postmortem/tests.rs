@@ -56,16 +56,14 @@ fn item(sequence: i64, role: &str, content: &str, metadata: serde_json::Value) -
     }
 }
 
-#[test]
-fn a_draft_cites_what_was_seen_and_escapes_what_others_wrote() {
-    let known = known();
-    let own = known.incident.id;
-    let told = Told {
+/// What an incident's context holds.
+fn told(own: IncidentId) -> Told {
+    Told {
         is_there: true,
         items: vec![
             item(
                 1,
-                "system",
+                "tool",
                 "**Firing**",
                 json!({"event": "opened", "incident_id": own}),
             ),
@@ -78,7 +76,7 @@ fn a_draft_cites_what_was_seen_and_escapes_what_others_wrote() {
             ),
             item(
                 3,
-                "system",
+                "tool",
                 "[raw](http://evil) could not be explained",
                 json!({"event": "not_explained", "incident_id": own, "alert": "B<b>"}),
             ),
@@ -91,7 +89,14 @@ fn a_draft_cites_what_was_seen_and_escapes_what_others_wrote() {
             item(4, "assistant", "PromQL `up{job=\"x\"}` shows it", json!({})),
         ],
         left_out: 7,
-    };
+        bytes: 0,
+    }
+}
+
+#[test]
+fn a_draft_cites_what_was_seen_and_escapes_what_others_wrote() {
+    let known = known();
+    let told = told(known.incident.id);
     let draft = draft(&known, &told, at(700));
     for wanted in [
         r"# Postmortem draft: High\[Latency\](http\://evil)",
@@ -147,6 +152,7 @@ fn a_draft_is_bounded() {
         is_there: true,
         items: (0..1000).map(many).collect(),
         left_out: 0,
+        bytes: 0,
     };
     assert!(draft(&known, &told, at(700)).len() <= MAX_BYTES + 200);
     let nothing = draft(&known, &Told::default(), at(700));
