@@ -45,6 +45,9 @@ impl chassis::Service for Worker {
         let _ = rustls::crypto::ring::default_provider().install_default();
         metrics::announce();
         let runner = Runner::new(&settings, &host.common.shutdown, host.shutdown.clone())?;
+        let circuits = runner.clone();
+        host.telemetry
+            .on_scrape_gauge(&metrics::UPSTREAM_CIRCUIT_OPEN, move || circuits.circuits());
         let channel = chassis::grpc::channel(host, "rest-api", &settings.rest_api.url, &Default::default())?;
         jobs::start(&settings.jobs, host, &channel);
         queue::start(&settings.queue, host, &channel, &runner);

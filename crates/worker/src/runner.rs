@@ -118,6 +118,11 @@ impl Runner {
         self.0.tools.document(url, limit).await
     }
 
+    /// As [`Tools::circuits`].
+    pub fn circuits(&self) -> Vec<([String; 1], f64)> {
+        self.0.tools.circuits()
+    }
+
     /// Asks another MCP server for its tools, in one of the tenant's slots and by `deadline`.
     ///
     /// # Errors

@@ -58,7 +58,10 @@ pub(crate) fn start(settings: &settings::Jobs, host: &Host, channel: &GrpcChanne
     let settings = Arc::new(settings.clone());
     let jobs: [(&'static str, Box<dyn Job>); NAMES.len()] = [
         ("job expire_contexts", Box::new(expire_contexts::ExpireContexts)),
-        ("job follow_incidents", Box::new(follow_incidents::FollowIncidents)),
+        (
+            "job follow_incidents",
+            Box::new(follow_incidents::FollowIncidents),
+        ),
         ("job purge_expired", Box::new(purge_expired::PurgeExpired)),
         ("job reap_executions", Box::new(reap_executions::ReapExecutions)),
         (

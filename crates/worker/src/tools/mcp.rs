@@ -28,7 +28,10 @@ use http::Hop;
 use opentelemetry::KeyValue;
 use peers::{Era, Link, Peer, Peers};
 use serde_json::{Value, json};
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use telemetry::span::Open;
 use wire::Message;
 
@@ -77,6 +80,11 @@ impl McpTool {
             max_response_bytes: settings.max_response_bytes,
             max_timeout: settings.max_timeout,
         }
+    }
+
+    /// Whether servers are left alone: the samples of [`crate::metrics::UPSTREAM_CIRCUIT_OPEN`].
+    pub(super) fn circuits(&self) -> Vec<([String; 1], f64)> {
+        self.peers.circuits(Instant::now())
     }
 
     /// How the server is spoken with: as last time, or as it turns out now.

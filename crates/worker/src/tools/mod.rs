@@ -126,6 +126,11 @@ impl Tools {
         self.observe.manifest()
     }
 
+    /// Whether other MCP servers are left alone: the samples of [`crate::metrics::UPSTREAM_CIRCUIT_OPEN`].
+    pub fn circuits(&self) -> Vec<([String; 1], f64)> {
+        self.mcp.circuits()
+    }
+
     /// Asks another MCP server for its tools.
     ///
     /// # Errors

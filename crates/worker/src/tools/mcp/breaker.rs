@@ -86,8 +86,17 @@ impl Breaker {
         }
     }
 
-    /// Notes how a call ended; says whether it is open now.
-    pub(super) fn settle(&self, verdict: Verdict, now: Instant) -> bool {
+    /// Whether the server is left alone now, or one call tries it.
+    pub(super) fn is_open(&self, now: Instant) -> bool {
+        match *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            State::Closed { .. } => false,
+            State::Open { until } => until > now,
+            State::Probed { since } => now.duration_since(since) < PROBE_TIME,
+        }
+    }
+
+    /// Notes how a call ended.
+    pub(super) fn settle(&self, verdict: Verdict, now: Instant) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *state = match (verdict, *state) {
             (Verdict::Good, _) => State::Closed { failures: 0 },
@@ -101,7 +110,6 @@ impl Breaker {
             (Verdict::Unknown, State::Probed { .. }) => State::Open { until: now },
             (Verdict::Bad | Verdict::Unknown, state) => state,
         };
-        !matches!(*state, State::Closed { .. })
     }
 }
 
@@ -113,27 +121,32 @@ mod tests {
     fn five_failures_in_a_row_open_it_and_one_call_tries() {
         let (breaker, start) = (Breaker::default(), Instant::now());
         for _ in 0..FAILURES - 1 {
-            assert!(!breaker.settle(Verdict::Bad, start));
+            breaker.settle(Verdict::Bad, start);
         }
-        assert!(
-            !breaker.settle(Verdict::Good, start),
-            "an answer counts from the start again"
-        );
-        for i in 1..=FAILURES {
+        breaker.settle(Verdict::Good, start);
+        for _ in 1..=FAILURES {
+            assert!(!breaker.is_open(start), "an answer counts from the start again");
             assert_eq!(breaker.enter(start), Ok(()));
-            assert_eq!(breaker.settle(Verdict::Bad, start), i == FAILURES);
+            breaker.settle(Verdict::Bad, start);
         }
+        assert!(breaker.is_open(start));
         assert_eq!(breaker.enter(start), Err(OPEN_FOR));
         let later = start + OPEN_FOR;
+        assert!(!breaker.is_open(later), "nobody is refused");
         assert_eq!(breaker.enter(later), Ok(()), "one may try");
-        assert!(breaker.enter(later).is_err(), "and no other");
-        assert!(breaker.settle(Verdict::Unknown, later));
+        assert!(
+            breaker.is_open(later) && breaker.enter(later).is_err(),
+            "and no other"
+        );
+        assert!(!breaker.is_open(later + PROBE_TIME), "who tries for ever is lost");
+        breaker.settle(Verdict::Unknown, later);
         assert_eq!(breaker.enter(later), Ok(()), "who left has not tried");
-        assert!(breaker.settle(Verdict::Bad, later));
+        breaker.settle(Verdict::Bad, later);
         assert_eq!(breaker.enter(later), Err(OPEN_FOR));
         let again = later + OPEN_FOR;
         assert_eq!(breaker.enter(again), Ok(()));
-        assert!(!breaker.settle(Verdict::Good, again));
+        breaker.settle(Verdict::Good, again);
+        assert!(!breaker.is_open(again));
         assert_eq!(breaker.enter(again), Ok(()));
     }
 

@@ -27,6 +27,9 @@ pub(super) const MODERN: &str = "2026-07-28";
 pub(super) const LEGACY: &str = "2025-11-25";
 /// From how many on those are forgotten that nobody speaks with.
 const MAX_PEERS: usize = 4096;
+/// For how long it is told whether a server is left alone after anything was last asked of it: its upstream may be gone
+/// by then, or another worker be asked.
+const TOLD: Duration = Duration::from_secs(600);
 /// For how long it is believed what a server is: it may be replaced by a newer one.
 const BELIEVED: Duration = Duration::from_secs(3600);
 /// The server's error for a revision of the protocol that it does not speak.
@@ -115,6 +118,8 @@ pub(super) struct Peer {
     /// The metrics' label.
     label: String,
     breaker: Breaker,
+    /// When something was last asked of it.
+    asked: Mutex<Instant>,
     ids: AtomicU64,
     /// Held while it is learnt, so that only one does.
     pub(super) link: tokio::sync::Mutex<Option<Link>>,
@@ -127,10 +132,10 @@ impl Peer {
         for result in ["ok", "failed", "circuit_open"] {
             metrics::UPSTREAM_REQUESTS.add(0, [&label, result]);
         }
-        metrics::UPSTREAM_CIRCUIT_OPEN.set(0, [&label]);
         Self {
             label,
             breaker: Breaker::default(),
+            asked: Mutex::new(Instant::now()),
             ids: AtomicU64::new(1),
             link: tokio::sync::Mutex::default(),
         }
@@ -208,8 +213,7 @@ impl Visit<'_> {
 
     fn close(&self, result: &str, verdict: Verdict) {
         let label = self.peer.label.as_str();
-        let open = self.peer.breaker.settle(verdict, Instant::now());
-        metrics::UPSTREAM_CIRCUIT_OPEN.set(f64::from(u8::from(open)), [label]);
+        self.peer.breaker.settle(verdict, Instant::now());
         metrics::UPSTREAM_REQUESTS.inc([label, result]);
         metrics::UPSTREAM_REQUEST_DURATION.record(self.started.elapsed().as_secs_f64(), [label]);
     }
@@ -240,7 +244,7 @@ pub(super) struct Peers {
 }
 
 impl Peers {
-    /// What is remembered of this one.
+    /// What is remembered of this one, of which something is to be asked.
     pub(super) fn of(&self, server: &Server<'_>) -> Arc<Peer> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (server.tenant.to_owned(), server.name.to_owned());
@@ -248,12 +252,57 @@ impl Peers {
             known.retain(|_, peer| Arc::strong_count(peer) > 1);
         }
         let peer = known.entry(key).or_insert_with(|| Arc::new(Peer::new(server)));
+        *peer.asked.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         Arc::clone(peer)
+    }
+
+    /// Whether servers are left alone (1) or not (0), by the metrics' label: those of which something was asked of late.
+    pub(super) fn circuits(&self, now: Instant) -> Vec<([String; 1], f64)> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let told = |peer: &&Arc<Peer>| {
+            let asked = *peer.asked.lock().unwrap_or_else(PoisonError::into_inner);
+            now.duration_since(asked) < TOLD
+        };
+        let circuit = |peer: &Arc<Peer>| {
+            let open = f64::from(u8::from(peer.breaker.is_open(now)));
+            ([peer.label.clone()], open)
+        };
+        known.values().filter(told).map(circuit).collect()
     }
 
     /// Tells apart what a link was learnt with, and keeps nothing of it.
     pub(super) fn fingerprint(&self, server: &Server<'_>) -> u64 {
         let credentials = server.credentials.and_then(|c| serde_json::to_string(c).ok());
         self.hasher.hash_one((server.url, credentials))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_circuit_is_told_as_it_stands_and_not_for_ever() {
+        let (peers, failure) = (Peers::default(), Failure::new(Code::Timeout, "too slow"));
+        let server = |name| Server {
+            tenant: "acme",
+            name,
+            url: "https://mcp.example.com",
+            credentials: None,
+        };
+        peers.of(&server("good")).knock().end(None);
+        let bad = peers.of(&server("bad"));
+        for _ in 0..5 {
+            bad.knock().end(Some(&failure));
+        }
+        let told = |seconds| {
+            let mut told = peers.circuits(Instant::now() + Duration::from_secs(seconds));
+            told.sort_by(|a, b| a.0.cmp(&b.0));
+            told
+        };
+        let (name, good) = (["acme/bad".to_owned()], (["acme/good".to_owned()], 0.0));
+        assert_eq!(told(0), [(name.clone(), 1.0), good.clone()]);
+        assert_eq!(told(60), [(name, 0.0), good], "the next call is let through");
+        assert_eq!(told(700), [], "nothing is asked of them any more");
     }
 }

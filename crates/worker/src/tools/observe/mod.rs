@@ -4,6 +4,10 @@ mod alerts;
 pub(crate) mod answer;
 mod compare_traces;
 mod create_silence;
+#[cfg(test)]
+mod databases;
+#[cfg(test)]
+mod endures;
 mod expire_silence;
 mod explain_alert;
 mod get_trace;
@@ -20,19 +24,15 @@ mod logs;
 mod metrics_live;
 mod query_logs;
 mod query_metrics;
+mod redis_status;
 mod search_traces;
 mod series;
 mod service_health;
 mod slo_status;
-pub(crate) mod traces;
-#[cfg(test)]
-mod endures;
-mod redis_status;
 mod slow_queries;
 #[cfg(test)]
-mod databases;
-#[cfg(test)]
 pub(crate) mod testing;
+pub(crate) mod traces;
 
 use super::{
     Call, ToolKind,
