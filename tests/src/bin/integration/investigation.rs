@@ -23,9 +23,10 @@ use tokio::task::JoinHandle;
 
 /// Longer than McpToolLatency allows a call of a tool.
 const SLOW: &str = "/slow/6000";
-/// How many call the slow tool at the same time, and how many the quick one: enough failures for the objective's guard
-/// against tiny traffic.
+/// How many call the slow tool at the same time: enough failures for the objective's guard against tiny traffic. The quick
+/// one has a caller that rests, so that most of all calls are slow, and the budget burns at the rate that pages.
 const CALLERS: usize = 12;
+const REST: Duration = Duration::from_secs(2);
 /// What the fault must raise.
 const ALERT: &str = "McpToolLatencyBudgetBurn";
 /// The objective is judged over an hour, scaled a minute; and a group waits before it is told.
@@ -38,7 +39,12 @@ const OPEN: &str = "incidents://open";
 struct Load(Vec<JoinHandle<()>>);
 
 impl Load {
-    fn on(at: &Addresses, tool: &str) -> Self {
+    /// Enough calls that are quick for the budget to burn no more, over the hours of which the warning tells, too.
+    fn calm(at: &Addresses, tool: &str) -> Self {
+        Self::on(at, tool, CALLERS, Duration::from_millis(100))
+    }
+
+    fn on(at: &Addresses, tool: &str, callers: usize, rest: Duration) -> Self {
         let caller = || {
             let (raw, tool) = (Raw::new(&at.mcp_url, Some(&at.api_key)), tool.to_owned());
             tokio::spawn(async move {
@@ -46,11 +52,11 @@ impl Load {
                     let params = json!({"name": tool, "arguments": {}});
                     // What it is answered shows in the metrics.
                     let _answer = raw.call("tools/call", params).await;
-                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    tokio::time::sleep(rest).await;
                 }
             })
         };
-        Self((0..CALLERS).map(|_| caller()).collect())
+        Self((0..callers).map(|_| caller()).collect())
     }
 }
 
@@ -125,7 +131,18 @@ fn page(secrets: &Path, url: &str, key: &str) -> anyhow::Result<String> {
 async fn story(stack: &Stack, key: &str, slow: &str, quick: &str) -> anyhow::Result<()> {
     let listener = mcp::connect(&stack.at.mcp_url, key, Era::Legacy).await?;
     subscribe(&listener).await?;
-    let load = (Load::on(&stack.at, slow), Load::on(&stack.at, quick));
+    if firing(&listener).await?.is_some() {
+        // What an earlier run began.
+        let _calm = Load::calm(&stack.at, quick);
+        wait_at_most(TOLD, "the alert's last incident to be over", async || {
+            firing(&listener).await.ok()?.is_none().then_some(())
+        })
+        .await?;
+    }
+    let load = (
+        Load::on(&stack.at, slow, CALLERS, Duration::ZERO),
+        Load::on(&stack.at, quick, 1, REST),
+    );
     let incident = paged(&listener).await?;
     println!("   paged    {} ({})", incident["title"], incident["id"]);
     for era in Era::ALL {
@@ -136,7 +153,9 @@ async fn story(stack: &Stack, key: &str, slow: &str, quick: &str) -> anyhow::Res
         println!("   found    {} by {} calls of {}", slow, steps, era.version());
     }
     drop(load);
+    let calm = Load::calm(&stack.at, quick);
     let ended = ended(&listener, &incident, slow).await;
+    drop(calm);
     listener.close().await;
     ended
 }
@@ -153,16 +172,20 @@ async fn subscribe(client: &Client) -> anyhow::Result<()> {
 async fn paged(client: &Client) -> anyhow::Result<Json> {
     wait_at_most(TOLD, "an incident that the agent is told of", async || {
         client.heard.updates().iter().find(|uri| *uri == OPEN)?;
-        let open = read(client, OPEN).await.ok()?;
-        let incidents = open["incidents"].as_array()?;
-        let about = |incident: &&Json| {
-            incident["alerts"]
-                .as_array()
-                .is_some_and(|all| all.contains(&json!(ALERT)))
-        };
-        incidents.iter().find(about).cloned()
+        firing(client).await.ok()?
     })
     .await
+}
+
+/// The open incident about the alert.
+async fn firing(client: &Client) -> anyhow::Result<Option<Json>> {
+    let open = read(client, OPEN).await?;
+    let incidents = open["incidents"].as_array().context("no list of incidents")?;
+    let about = |incident: &&Json| {
+        let alerts = incident["alerts"].as_array();
+        alerts.is_some_and(|all| all.contains(&json!(ALERT)))
+    };
+    Ok(incidents.iter().find(about).cloned())
 }
 
 /// A resource's JSON.
@@ -217,7 +240,7 @@ impl Agent<'_> {
 async fn investigate(client: &Client, incident: &Json, slow: &str) -> anyhow::Result<usize> {
     let mut agent = Agent { client, calls: 0 };
     let alerts = agent.ask("list_alerts", &json!({"name": ALERT})).await?;
-    let service = alerts["alerts"][0]["labels"]["service"].as_str();
+    let service = alerts["alerts"][0]["service"].as_str();
     let service = service
         .with_context(|| format!("no service in {alerts}"))?
         .to_owned();
