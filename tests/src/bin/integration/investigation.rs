@@ -276,7 +276,8 @@ async fn investigate(client: &Client, incident: &Json, slow: &str) -> anyhow::Re
     })
     .await?;
     agent.calls += 1;
-    let note = format!("{tool} is slow: trace {trace_id}, log lines {}", shown(&lines));
+    let line = lines["lines"][0]["line"].as_str().context("a line of a log")?;
+    let note = format!("`{tool}` is slow: trace {trace_id}.\n\n```log\n{line}\n```");
     let items = json!([{"role": "assistant", "content": note}]);
     agent
         .ask(
@@ -285,11 +286,6 @@ async fn investigate(client: &Client, incident: &Json, slow: &str) -> anyhow::Re
         )
         .await?;
     Ok(agent.calls)
-}
-
-fn shown(lines: &Json) -> String {
-    let text = lines.to_string();
-    text.chars().take(300).collect()
 }
 
 /// The fault is over: so is the incident, and it reads as a postmortem that cites what was found.
@@ -302,7 +298,14 @@ async fn ended(client: &Client, incident: &Json, slow: &str) -> anyhow::Result<(
     })
     .await?;
     let postmortem = text(client, &format!("{uri}/postmortem")).await?;
-    for cited in [ALERT, slow, "trace ", "mcp_server_operation_duration_seconds"] {
+    for cited in [
+        ALERT,
+        slow,
+        "### Queries",
+        "mcp_server_operation_duration_seconds",
+        "### Traces",
+        "### Lines of logs",
+    ] {
         ensure!(
             postmortem.contains(cited),
             "the postmortem does not cite {cited}:\n{postmortem}"
