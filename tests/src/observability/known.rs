@@ -73,6 +73,7 @@ pub fn declarations() -> Vec<(&'static str, &'static [Declaration])> {
         ("Dependencies", chassis::DECLARATIONS),
         ("Authentication", chassis::credential::DECLARATIONS),
         ("Redis and rate limits", coordination::metrics::DECLARATIONS),
+        ("Audit log", chassis::outbox::DECLARATIONS),
     ]);
     let shared: Vec<&str> = groups.iter().flat_map(|(_, group)| first(group)).collect();
     for (name, own) in services() {

@@ -1,6 +1,7 @@
 //! Alerts that are told by webhook: incidents, what is found out about them, and their postmortems.
 
 mod alertmanagers;
+mod unheard;
 
 use crate::{Outcome, rest_api, text};
 use alertmanagers::Alertmanagers;
@@ -385,7 +386,29 @@ async fn its_explanation_survives_a_restart_and_the_postmortem_cites_it() -> Out
             content.starts_with("`explain_alert` on HighErrorRate"),
             "{content}"
         );
-        assert!(content.contains("```json"), "{content}");
+        // The key sees the whole installation, who reads contexts may not: the rule is told, and where the rest is.
+        assert!(
+            content.contains("```promql\nrest_errors:ratio > 0.05\n```"),
+            "{content}"
+        );
+        let run = content.split_once("execution://").map_or("", |(_, rest)| rest);
+        let run = run.get(..36).unwrap_or_default();
+        let reader = stack.rest(&stack.key("acme", "contexts:read,tools:read").await?);
+        let whole = reader.get(&format!("/api/v1/executions/{run}")).await?;
+        whole.expect(404)?;
+        let seer = stack.rest(
+            &stack
+                .key("acme", "tools:read,observe:read,platform:observe")
+                .await?,
+        );
+        let whole = seer
+            .get(&format!("/api/v1/executions/{run}"))
+            .await?
+            .expect(200)?;
+        assert_eq!(
+            whole["result"]["rules"][0]["expr"], "rest_errors:ratio > 0.05",
+            "{whole}"
+        );
 
         // An agent writes what it found; the incident ends.
         let trace = "0af7651916cd43dd8448eb211c80319c";

@@ -101,7 +101,8 @@ fn findings(file: &File) -> Vec<String> {
 fn untracked(file: &File) -> Vec<String> {
     let path = file.path.to_string_lossy();
     let of_a_service = path.starts_with("crates/") && path.contains("/src/");
-    if !of_a_service || path.starts_with("crates/telemetry/src/tasks/") || path.ends_with("tests.rs") {
+    let of_a_test = path.ends_with("tests.rs") || path.contains("/tests/");
+    if !of_a_service || of_a_test || path.starts_with("crates/telemetry/src/tasks/") {
         return Vec::new();
     }
     // The last one is a set's, or a runtime's: theirs take what was tracked before, `chassis::Tasks` takes a name first.
@@ -147,6 +148,7 @@ mod tests {
             ("crates/a/src/lib.rs", tracked.as_str()),
             ("crates/a/src/lib.rs", &in_a_test),
             ("crates/a/src/a_tests.rs", bare),
+            ("crates/a/src/a/tests/fake.rs", bare),
             ("crates/a/tests/a.rs", bare),
             ("crates/telemetry/src/tasks/mod.rs", bare),
             ("xtask/src/main.rs", bare),

@@ -152,7 +152,7 @@ mod tests {
         let whom = |labels: &Labels<'_>| receivers(&config, labels).join(",");
         assert_eq!(
             whom(&[("alertname", "HighErrorRate"), ("severity", "critical")]),
-            "page"
+            "agents,page"
         );
         assert_eq!(
             whom(&[("alertname", "Watchdog"), ("severity", "none")]),

@@ -19,12 +19,15 @@ CREATE TABLE incidents (
     resolved_at INTEGER,
     version     INTEGER NOT NULL,
     created_at  INTEGER NOT NULL,
-    updated_at  INTEGER NOT NULL
+    updated_at  INTEGER NOT NULL,
+    -- When it was last told of, to the hour.
+    heard_at    INTEGER NOT NULL
 ) STRICT;
 CREATE UNIQUE INDEX incidents_open ON incidents (tenant_id, group_hash) WHERE status = 'firing';
 CREATE INDEX incidents_by_group ON incidents (tenant_id, group_hash, created_at, id);
 CREATE INDEX incidents_by_time ON incidents (tenant_id, created_at, id);
 CREATE INDEX incidents_firing ON incidents (tenant_id, created_at, id) WHERE status = 'firing';
+CREATE INDEX incidents_by_word ON incidents (heard_at) WHERE status = 'firing';
 CREATE INDEX incidents_by_end ON incidents (resolved_at) WHERE resolved_at IS NOT NULL;
 
 CREATE TABLE incident_explanations (

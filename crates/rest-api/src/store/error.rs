@@ -144,14 +144,15 @@ impl StoreError {
 fn passes(error: &dyn DatabaseError) -> bool {
     let Some(code) = error.code() else { return false };
     if error.try_downcast_ref::<SqliteError>().is_some() {
-        // The low byte is the primary code: BUSY, LOCKED, IOERR, FULL, CANTOPEN.
+        // The low byte is the primary code: BUSY, LOCKED, READONLY, IOERR, FULL, CANTOPEN.
         return code
             .parse::<i32>()
-            .is_ok_and(|code| matches!(code & 0xff, 5 | 6 | 10 | 13 | 14));
+            .is_ok_and(|code| matches!(code & 0xff, 5 | 6 | 8 | 10 | 13 | 14));
     }
-    // Connection, rollback, resources, operator (statement timeout, shutdown), lock and idle timeouts.
+    // Connection, rollback, resources, operator (statement timeout, shutdown), lock and idle timeouts; and a server that
+    // only reads, as the other one does while the address moves to it.
     ["08", "40", "53", "57"]
         .iter()
         .any(|class| code.starts_with(class))
-        || matches!(&*code, "55P03" | "25P03")
+        || matches!(&*code, "55P03" | "25P03" | "25006")
 }

@@ -100,7 +100,7 @@ pub trait IncidentStore: Send + Sync + 'static {
         id: IncidentId,
         change: &IncidentChange<'_>,
     ) -> Result<Incident>;
-    /// The newest two incidents of a group, the newest first: only that one may be open.
+    /// The newest two incidents of a group: the open one, if there is one, then the newest.
     async fn incidents_of_group(&self, tenant: TenantId, group: &[u8; 32]) -> Result<Vec<Known>>;
     /// One incident.
     async fn get_incident(&self, tenant: TenantId, id: IncidentId) -> Result<Known>;
@@ -115,6 +115,10 @@ pub trait IncidentStore: Send + Sync + 'static {
     async fn count_open_incidents(&self) -> Result<Vec<(String, i64)>>;
     /// How many of a tenant's are open.
     async fn count_open_of(&self, tenant: TenantId) -> Result<u64>;
+    /// Notes that an incident was told of again, which changed nothing.
+    async fn incident_heard(&self, tenant: TenantId, id: IncidentId, at: Time) -> Result<()>;
+    /// At most `limit` open incidents of any tenant that nobody told of since `before`.
+    async fn unheard_incidents(&self, before: Time, limit: u32) -> Result<Vec<Known>>;
     /// Deletes at most `limit` incidents that ended before `before`; their contexts stay. Says how many.
     async fn purge_incidents(&self, before: Time, limit: u32) -> Result<u64>;
 

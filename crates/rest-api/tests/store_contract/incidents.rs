@@ -143,6 +143,37 @@ pub(crate) async fn a_group_has_one_open_incident(f: Fixture) {
     }
 }
 
+pub(crate) async fn what_nobody_tells_of_is_found(f: Fixture) {
+    let (a, b) = (open(&f, "A").await, open(&f, "B").await);
+    let over = open(&f, "C").await;
+    close(&f, &over, after(0), NO_ITEMS).await.unwrap();
+    let unheard = async |before: Time| {
+        let found = f.store.unheard_incidents(before, 10).await.unwrap();
+        found
+            .into_iter()
+            .map(|known| known.incident.id)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(unheard(after(-60)).await, []);
+    assert_eq!(unheard(after(60)).await, [a.id, b.id], "those that are open");
+    // A word within the hour is not written down, a later one is.
+    f.store.incident_heard(f.id(), a.id, after(600)).await.unwrap();
+    assert_eq!(unheard(after(60)).await, [a.id, b.id]);
+    f.store
+        .incident_heard(f.stranger.id, a.id, after(7200))
+        .await
+        .unwrap();
+    assert_eq!(unheard(after(60)).await, [a.id, b.id], "another tenant's word");
+    f.store.incident_heard(f.id(), a.id, after(7200)).await.unwrap();
+    assert_eq!(unheard(after(60)).await, [b.id]);
+    assert_eq!(
+        f.store.unheard_incidents(after(9000), 1).await.unwrap()[0]
+            .incident
+            .id,
+        b.id
+    );
+}
+
 pub(crate) async fn a_change_is_told_in_the_context(f: Fixture) {
     let made = open(&f, "A").await;
     let told = items(&["it is over"]);

@@ -126,6 +126,7 @@ contract! {
     audit::old_records_are_purged,
     audit::another_tenants_records_do_not_exist,
     incidents::a_group_has_one_open_incident,
+    incidents::what_nobody_tells_of_is_found,
     incidents::a_change_is_told_in_the_context,
     incidents::racing_replicas_open_one_incident,
     incidents::an_explanation_is_looked_for_and_told_once,

@@ -71,9 +71,9 @@ pub struct Grant {
     pub matchers: BTreeMap<String, String>,
     /// `X-Scope-OrgID` of its own. Alone it keeps nothing apart unless the source is `multi_tenant`.
     pub org_id: Option<String>,
-    /// Credentials of its own; without them, the source's.
+    /// Credentials of its own. Without them the source's, if `matchers` or the source by its `org_id` keep it apart.
     pub credentials: Credentials,
-    /// Certificates of its own; without them, the source's.
+    /// A certificate of its own; without it the source's, in the same way. Without a `ca`, always the source's.
     pub tls: Tls,
 }
 
@@ -167,14 +167,25 @@ impl Source {
             ..self.clone()
         };
         let Some(grant) = grant else { return source };
+        // Where nothing but what the source is shown keeps tenants apart, it is not shown anything of the installation's.
+        let by_header = self.multi_tenant && grant.org_id.is_some();
+        if self.kind.speaks_http() && grant.matchers.is_empty() && !by_header {
+            source.org_id = None;
+            source.credentials = Credentials::default();
+            (source.tls.certificate, source.tls.key) = (None, None);
+        }
         if grant.org_id.is_some() {
             source.org_id.clone_from(&grant.org_id);
         }
         if !grant.credentials.is_empty() {
             source.credentials = grant.credentials.clone();
         }
-        if !grant.tls.is_empty() {
-            source.tls = grant.tls.clone();
+        if grant.tls.ca.is_some() {
+            source.tls.ca.clone_from(&grant.tls.ca);
+        }
+        if grant.tls.certificate.is_some() {
+            source.tls.certificate.clone_from(&grant.tls.certificate);
+            source.tls.key.clone_from(&grant.tls.key);
         }
         source
     }

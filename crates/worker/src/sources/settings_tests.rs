@@ -152,6 +152,49 @@ fn a_header_keeps_tenants_apart_only_where_the_source_is_said_to_heed_it() {
 }
 
 #[test]
+fn a_grant_that_its_own_identity_keeps_apart_shows_nothing_of_the_installations() {
+    let source = |multi_tenant: bool, grant: Value| -> Source {
+        let source = json!({
+            "kind": "prometheus", "url": "https://p", "multi_tenant": multi_tenant, "org_id": "ops",
+            "credentials": { "bearer": "platform" }, "tls": { "ca": "ca.pem", "certificate": "p.pem", "key": "p.key" },
+            "grants": { "acme": grant },
+        });
+        let source: Source = serde_json::from_value(source).unwrap();
+        source.granted(source.grants.get("acme"))
+    };
+    let certificate = |source: &Source| {
+        source
+            .tls
+            .certificate
+            .clone()
+            .map(|path| path.display().to_string())
+    };
+    let ca = |source: &Source| source.tls.ca.clone().map(|path| path.display().to_string());
+
+    let own = json!({ "certificate": "a.pem", "key": "a.key" });
+    let by_certificate = source(false, json!({ "tls": own }));
+    assert!(by_certificate.credentials.is_empty() && by_certificate.org_id.is_none());
+    assert_eq!(certificate(&by_certificate).as_deref(), Some("a.pem"));
+    assert_eq!(
+        ca(&by_certificate).as_deref(),
+        Some("ca.pem"),
+        "who is believed is the same"
+    );
+
+    let by_token = source(false, json!({ "credentials": { "bearer": "acme" } }));
+    assert_eq!((certificate(&by_token), by_token.org_id), (None, None));
+    assert_eq!(by_token.tls.key, None);
+
+    for apart in [
+        source(false, json!({ "matchers": { "tenant_id": "acme" } })),
+        source(true, json!({ "org_id": "acme" })),
+    ] {
+        assert!(!apart.credentials.is_empty());
+        assert_eq!(certificate(&apart).as_deref(), Some("p.pem"));
+    }
+}
+
+#[test]
 fn what_cannot_be_is_refused() {
     for (changes, key) in [
         (json!({ "url": "postgres://p" }), "url"),

@@ -1,5 +1,6 @@
 //! What the tools of the traffic call: answers at once, slowly, at length, with errors, or breaks off.
 
+use crate::server;
 use anyhow::Context;
 use axum::{
     Json, Router,
@@ -85,6 +86,7 @@ fn routes() -> Router {
         .route("/breaks-off", any(breaks_off))
         .fallback(async || Json(json!({ "done": true })))
         .with_state(Refused::default())
+        .merge(server::routes())
 }
 
 async fn slow(Path(ms): Path<u64>) -> Json<serde_json::Value> {

@@ -7,6 +7,7 @@ mod agent;
 mod endpoint;
 mod engineer;
 mod operator;
+mod server;
 mod world;
 
 use anyhow::Context;
@@ -104,6 +105,9 @@ async fn main() -> anyhow::Result<()> {
     });
     let endpoint = Endpoint::start(work.args.listen, work.args.advertise.as_deref()).await?;
     work.register(&endpoint).await.context("registering the tools")?;
+    work.join(&endpoint)
+        .await
+        .context("registering another MCP server")?;
     work.schedule().await.context("making the schedule")?;
     let callers = work.callers().await.context("making the keys")?;
     let mut tasks = tokio::task::JoinSet::new();

@@ -28,7 +28,7 @@ impl Work {
         let mut turn = 0;
         let mut burst = Instant::now() + FIRST_BURST;
         while self.pause().await {
-            let deed = turn % 12;
+            let deed = turn % 14;
             turn += 1;
             match deed {
                 0 => {
@@ -57,6 +57,20 @@ impl Work {
                 8 => self.note("mistakes", self.mistakes(&callers)).await,
                 9 => self.note("MCP refused", self.intruder()).await,
                 10 => self.note("debugged request", self.debugged()).await,
+                11 => {
+                    self.note(
+                        "other server",
+                        self.follow_tool("traffic_server_says", "succeeded"),
+                    )
+                    .await
+                }
+                12 => {
+                    self.note(
+                        "other server fails",
+                        self.follow_tool("traffic_server_fails", "failed"),
+                    )
+                    .await
+                }
                 _ => self.note("run too late", self.late(&callers)).await,
             }
             if Instant::now() >= burst {
@@ -75,7 +89,7 @@ impl Work {
 
     /// Queues a run; answers where it is.
     async fn enqueue(&self, tool: &str) -> anyhow::Result<String> {
-        let path = format!("/api/v1/tools/traffic-{tool}/execute");
+        let path = format!("/api/v1/tools/{tool}/execute");
         let answer = self
             .rest
             .send(
@@ -90,6 +104,10 @@ impl Work {
     }
 
     async fn follow(&self, tool: &str, expected: &str) -> anyhow::Result<()> {
+        self.follow_tool(&format!("traffic-{tool}"), expected).await
+    }
+
+    async fn follow_tool(&self, tool: &str, expected: &str) -> anyhow::Result<()> {
         let path = self.enqueue(tool).await?;
         self.until(&path, expected).await
     }
@@ -129,7 +147,7 @@ impl Work {
     }
 
     async fn cancel(&self, tool: &str) -> anyhow::Result<()> {
-        let path = self.enqueue(tool).await?;
+        let path = self.enqueue(&format!("traffic-{tool}")).await?;
         sleep(Duration::from_millis(500)).await;
         let answer = self.rest.post(&format!("{path}/cancel"), &json!({})).await?;
         ensure!(answer.status.is_success(), "{}: {}", answer.status, answer.text);

@@ -1,7 +1,7 @@
 //! What the traffic needs in its tenant: tools, keys and a schedule. What an earlier run left behind is taken away first.
 
-use crate::{Work, endpoint::Endpoint};
-use anyhow::Context;
+use crate::{Work, endpoint::Endpoint, server};
+use anyhow::{Context, ensure};
 use e2e::{Json, rest::Rest};
 use serde_json::{Value, json};
 
@@ -60,6 +60,23 @@ impl Work {
             self.rest.delete(&format!("/api/v1/tools/{name}")).await?;
             self.rest.post("/api/v1/tools", &tool).await?.expect(201)?;
         }
+        Ok(())
+    }
+
+    /// Another MCP server, whose tools are `traffic_server_says` and `traffic_server_fails`.
+    pub(crate) async fn join(&self, endpoint: &Endpoint) -> anyhow::Result<()> {
+        let name = format!("{PREFIX}_server");
+        let path = format!("/api/v1/upstreams/{name}");
+        self.rest.delete(&path).await?;
+        let upstream = json!({"name": name, "url": endpoint.url(server::PATH)});
+        self.rest
+            .post("/api/v1/upstreams", &upstream)
+            .await?
+            .expect(201)?;
+        // Its first answer may not have come in time.
+        let asked = self.rest.post(&format!("{path}/refresh"), &json!({})).await?;
+        let state = asked.expect(200)?;
+        ensure!(state["state"]["error"].is_null(), "it does not answer: {state}");
         Ok(())
     }
 

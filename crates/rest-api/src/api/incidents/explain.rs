@@ -127,9 +127,11 @@ enum Step {
 }
 
 impl Api {
-    /// Takes the next step of at most `limit` explanations; says how many ended.
+    /// Takes the next step of at most `limit` explanations, and closes incidents that nobody tells of any more; says how
+    /// many ended of both.
     pub async fn follow_incidents(&self, limit: u32) -> Result<u64> {
-        Ok(self.take_steps(limit).await?.1)
+        let explained = self.take_steps(limit).await?.1;
+        Ok(explained + self.end_unheard(limit).await?)
     }
 
     /// How many steps were taken, and how many explanations ended.

@@ -35,6 +35,9 @@ const ATTEMPTS: u32 = 10;
 const PAUSE: Duration = Duration::from_millis(5);
 /// The most incidents of a tenant that are open.
 const MAX_OPEN: u64 = 1000;
+/// An open incident that was not told of for so long is over: its group may be another one since a route was edited, and
+/// Alertmanager repeats what still fires each few hours.
+const UNHEARD: chrono::TimeDelta = chrono::TimeDelta::days(7);
 /// Who speaks in the product's own items. Not `system`: most of their words are others'.
 const ROLE: &str = "tool";
 /// The type of an incident's context.
@@ -75,6 +78,34 @@ pub(super) struct Drafts(Arc<Semaphore>);
 impl Default for Drafts {
     fn default() -> Self {
         Self(Arc::new(Semaphore::new(postmortem::AT_ONCE)))
+    }
+}
+
+/// How it is known that an incident is over.
+#[derive(Clone, Copy)]
+enum Ending<'a> {
+    /// Its alerts tell.
+    Told,
+    /// A key says so.
+    ByHand(&'a Principal),
+    /// Nothing was told of it for long.
+    Unheard,
+}
+
+impl Ending<'_> {
+    fn why(self, merged: &Merged) -> String {
+        let why = match self {
+            Self::ByHand(caller) => {
+                let key = text::code(&caller.key_name, 100);
+                return format!("It was closed with the key {key}.");
+            }
+            Self::Unheard => "Nothing was heard of it for a week.",
+            Self::Told if merged.again => {
+                "Nobody told of its end, but its alerts began anew: what fires now is another incident."
+            }
+            Self::Told => "None of its alerts fires any more.",
+        };
+        why.to_owned()
     }
 }
 
@@ -132,11 +163,15 @@ impl Api {
                 heard: Heard::Ignored,
             }),
             None => self.open(caller, group, &merged).await,
-            Some(open) if !merged.changes() && !merged.over => Ok(Received {
-                incident: Some(open.incident),
-                heard: Heard::Repeated,
-            }),
-            Some(open) => self.change(&open.incident, &merged, None).await,
+            Some(open) if !merged.changes() && !merged.over => {
+                let (tenant, id) = (caller.tenant_id, open.incident.id);
+                self.0.store.incident_heard(tenant, id, now()).await?;
+                Ok(Received {
+                    incident: Some(open.incident),
+                    heard: Heard::Repeated,
+                })
+            }
+            Some(open) => self.change(&open.incident, &merged, Ending::Told).await,
         };
         Ok(Some(received?).filter(|_| !merged.again))
     }
@@ -185,8 +220,7 @@ impl Api {
         })
     }
 
-    /// `by`: who says that it is over, where the alerts do not.
-    async fn change(&self, open: &Incident, merged: &Merged, by: Option<&Principal>) -> Result<Received> {
+    async fn change(&self, open: &Incident, merged: &Merged, ending: Ending<'_>) -> Result<Received> {
         let (status, heard) = if merged.over {
             (IncidentStatus::Resolved, Heard::Resolved)
         } else {
@@ -198,18 +232,7 @@ impl Api {
         let mut text = text::alerts("Firing", &merged.started);
         text.push_str(&text::alerts("Ended", &merged.ended));
         if merged.over {
-            let why = match by {
-                Some(caller) => format!(
-                    "It was closed with the key {}.",
-                    text::code(&caller.key_name, 100)
-                ),
-                None if merged.again => {
-                    "Nobody told of its end, but its alerts began anew: what fires now is another incident."
-                        .to_owned()
-                }
-                None => "None of its alerts fires any more.".to_owned(),
-            };
-            text.push_str(&ending(open, &summary, &why));
+            text.push_str(&over(open, &summary, &ending.why(merged)));
         }
         let items = [self.item(heard.as_str(), &text, open.id)];
         let metadata = metadata(open.id, &summary);
@@ -246,13 +269,29 @@ impl Api {
             if known.incident.summary.status == IncidentStatus::Resolved {
                 return Ok(known.incident);
             }
-            let merged = ended_by_hand(known.alerts);
-            match self.change(&known.incident, &merged, Some(caller)).await {
+            let merged = all_ended(known.alerts);
+            match self
+                .change(&known.incident, &merged, Ending::ByHand(caller))
+                .await
+            {
                 Err(Error::VersionMismatch { .. }) => {}
                 done => return Ok(done?.incident.unwrap_or(known.incident)),
             }
         }
         Err(Error::Unavailable { what: "the incident" })
+    }
+
+    /// Closes at most `limit` incidents of which nothing was heard for long. What meets a change is left as it is now.
+    async fn end_unheard(&self, limit: u32) -> Result<u64> {
+        let mut ended = 0;
+        for known in self.0.store.unheard_incidents(now() - UNHEARD, limit).await? {
+            let merged = all_ended(known.alerts);
+            match self.change(&known.incident, &merged, Ending::Unheard).await {
+                Err(Error::VersionMismatch { .. }) => {}
+                done => ended += u64::from(done.is_ok_and(|done| done.heard == Heard::Resolved)),
+            }
+        }
+        Ok(ended)
     }
 
     /// One incident. Needs `contexts:read`, as all that follow.
@@ -359,7 +398,7 @@ fn object(value: Value) -> JsonObject {
     }
 }
 
-fn ended_by_hand(mut alerts: Vec<domain::incident::Alert>) -> Merged {
+fn all_ended(mut alerts: Vec<domain::incident::Alert>) -> Merged {
     let now = now();
     let mut ended = Vec::new();
     for alert in alerts.iter_mut().filter(|alert| alert.fires()) {
@@ -375,7 +414,7 @@ fn ended_by_hand(mut alerts: Vec<domain::incident::Alert>) -> Merged {
     }
 }
 
-fn ending(open: &Incident, summary: &Summary, why: &str) -> String {
+fn over(open: &Incident, summary: &Summary, why: &str) -> String {
     let end = summary.resolved_at.unwrap_or(open.updated_at);
     let took = text::duration(summary.started_at, end);
     format!(

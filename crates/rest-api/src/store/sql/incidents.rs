@@ -29,16 +29,16 @@ macro_rules! columns {
 const INSERT: Statement = Statement::new(
     "incidents.insert",
     concat!(
-        "INSERT INTO incidents (id, tenant_id, group_hash, context_id, key_id, created_at, updated_at, version,
-         title, severity, status, alerts, known, started_at, resolved_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $6, 1, $7, $8, $9, $10, $11, $12, $13) RETURNING ",
+        "INSERT INTO incidents (id, tenant_id, group_hash, context_id, key_id, created_at, updated_at, heard_at,
+         version, title, severity, status, alerts, known, started_at, resolved_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $6, $6, 1, $7, $8, $9, $10, $11, $12, $13) RETURNING ",
         columns!()
     ),
 );
 const UPDATE: Statement = Statement::new(
     "incidents.update",
     concat!(
-        "UPDATE incidents SET updated_at = $3, version = version + 1, title = $4, severity = $5, status = $6,
+        "UPDATE incidents SET updated_at = $3, heard_at = $3, version = version + 1, title = $4, severity = $5, status = $6,
          alerts = $7, known = $8, started_at = $9, resolved_at = $10
          WHERE id = $1 AND tenant_id = $2 RETURNING ",
         columns!()
@@ -57,7 +57,21 @@ const OF_GROUP: Statement = Statement::new(
     concat!(
         "SELECT ",
         columns!(),
-        ", known FROM incidents WHERE tenant_id = $1 AND group_hash = $2 ORDER BY created_at DESC, id DESC LIMIT 2"
+        ", known FROM incidents WHERE tenant_id = $1 AND group_hash = $2
+         ORDER BY status = 'firing' DESC, created_at DESC, id DESC LIMIT 2"
+    ),
+);
+/// Once in an hour is enough.
+const HEARD: Statement = Statement::new(
+    "incidents.heard",
+    "UPDATE incidents SET heard_at = $3 WHERE id = $1 AND tenant_id = $2 AND heard_at < $4",
+);
+const UNHEARD: Statement = Statement::new(
+    "incidents.unheard",
+    concat!(
+        "SELECT ",
+        columns!(),
+        ", known FROM incidents WHERE status = 'firing' AND heard_at < $1 ORDER BY heard_at LIMIT $2"
     ),
 );
 /// The listing, with the condition that names an index of its own.
@@ -300,6 +314,25 @@ impl IncidentStore for SqlStore {
     async fn count_open_of(&self, tenant: TenantId) -> Result<u64> {
         let counted = COUNT_OPEN_OF.bind(tenant.0).first::<(i64,)>(&self.read).await?;
         Ok(counted.map_or(0, |(open,)| open.unsigned_abs()))
+    }
+
+    async fn incident_heard(&self, tenant: TenantId, id: IncidentId, at: Time) -> Result<()> {
+        let before = at - chrono::TimeDelta::hours(1);
+        self.retrying(|| async {
+            let call = HEARD
+                .bind(id.0)
+                .bind(tenant.0)
+                .bind(micros(at))
+                .bind(micros(before));
+            call.execute(&self.write).await
+        })
+        .await
+        .map(drop)
+    }
+
+    async fn unheard_incidents(&self, before: Time, limit: u32) -> Result<Vec<Known>> {
+        let call = UNHEARD.bind(micros(before)).bind(i64::from(limit));
+        read_all(call.all::<KnownRow>(&self.read).await?)
     }
 
     async fn purge_incidents(&self, before: Time, limit: u32) -> Result<u64> {

@@ -4,24 +4,16 @@ mod alerts;
 pub(crate) mod answer;
 mod compare_traces;
 mod create_silence;
-#[cfg(test)]
-mod databases;
-#[cfg(test)]
-mod endures;
 mod expire_silence;
 mod explain_alert;
 mod get_trace;
 mod health;
-#[cfg(test)]
-mod isolation;
 mod list_alerts;
 mod list_metrics;
 mod list_silences;
 mod list_targets;
 mod log_labels;
 mod logs;
-#[cfg(test)]
-mod metrics_live;
 mod query_logs;
 mod query_metrics;
 mod redis_status;
@@ -31,7 +23,7 @@ mod service_health;
 mod slo_status;
 mod slow_queries;
 #[cfg(test)]
-pub(crate) mod testing;
+mod tests;
 pub(crate) mod traces;
 
 use super::{
@@ -48,6 +40,8 @@ use domain::Time;
 use proto::v1;
 use serde_json::Value;
 use std::time::SystemTime;
+#[cfg(test)]
+pub(crate) use tests::{databases, endures, testing};
 
 /// Every one of them: `Entry::of::<tool::Tool>()`, a line each.
 fn entries() -> Entries {

@@ -76,16 +76,18 @@ impl BuiltIn for Tool {
                 firing::of_service(alertmanager.as_ref(), &metrics, &service, desk.now)
             ),
         );
-        let found = parts.take("metrics", found);
-        let alerts = parts.take("alerts", alerts);
-        parts.any()?;
         let mut health = Health {
             service: &service,
-            alerts,
+            alerts_known: alerts.is_ok(),
             ..Health::default()
         };
+        let was_looked_for = found.is_ok();
+        let found = parts.take("metrics", found);
+        health.alerts = parts.take("alerts", alerts);
+        parts.any()?;
         match &found {
             Some(found) => health.measure(&metrics, found, desk.now, &mut parts).await,
+            None if !was_looked_for => {}
             None => {
                 health
                     .is_not_there(&metrics, label.as_deref(), desk.now, &mut parts)
@@ -122,6 +124,10 @@ struct Health<'a> {
     service: &'a str,
     families: Vec<&'static Family>,
     alerts: Vec<firing::Alert>,
+    /// Whether it was found out which fire: none of them may mean that nobody answered.
+    alerts_known: bool,
+    /// The same of the requests that come in now.
+    requests_known: bool,
     requests: BTreeMap<&'static str, Compared>,
     routes: Routes,
     routes_before: Routes,
@@ -143,6 +149,7 @@ impl Health<'_> {
             within(PART, saturation::ask(metrics, &found.place, now)),
             within(PART, slos::all(metrics, now)),
         );
+        self.requests_known = current.is_ok();
         let current = parts.take("requests now", current);
         let an_hour_ago = parts.take("requests an hour before", an_hour_ago);
         let a_week_ago = parts.take("requests a week before", a_week_ago);
@@ -176,7 +183,7 @@ impl Health<'_> {
 
     fn answer(&self, metrics: &Access, now: Time, mut parts: Parts) -> Value {
         let mut reasons = Reasons::default();
-        for family in &self.families {
+        for family in self.families.iter().filter(|_| self.requests_known) {
             if let Some(compared) = self.requests.get(family.kind) {
                 reasons.requests(family, compared, &self.routes);
             }
@@ -188,7 +195,9 @@ impl Health<'_> {
             .requests
             .values()
             .any(|compared| compared.now != Red::default());
-        let (verdict, reasons) = reasons.decide(has_requests || self.saturation.replicas().is_some());
+        let is_known = self.requests_known && self.alerts_known;
+        let (verdict, reasons) =
+            reasons.decide(is_known && (has_requests || self.saturation.replicas().is_some()));
         let requests: Vec<Value> = self.families.iter().map(|family| self.told(family)).collect();
         let shown = self.alerts.iter().take(ALERTS).map(firing::Alert::told);
         let mut answer = Answer::from(metrics);
@@ -249,7 +258,14 @@ impl Health<'_> {
     fn sentence(&self, verdict: Verdict, reasons: &[String]) -> String {
         let service = self.service;
         match verdict {
-            Verdict::Unknown => format!("Nothing is known of {service}."),
+            Verdict::Unknown if self.requests_known && self.alerts_known => {
+                format!("Nothing is known of {service}.")
+            }
+            Verdict::Unknown => {
+                format!(
+                    "Whether {service} is healthy is not known, for not everything could be asked: see the notes."
+                )
+            }
             Verdict::Healthy => {
                 let busiest = self.requests.iter().max_by(|(_, a), (_, b)| {
                     let rate = |compared: &Compared| compared.now.rate.unwrap_or_default();

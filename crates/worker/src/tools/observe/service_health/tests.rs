@@ -131,6 +131,50 @@ async fn a_part_that_fails_is_a_note() {
 }
 
 #[tokio::test]
+async fn what_was_not_measured_is_neither_health_nor_silence() {
+    let metrics = Fake::start().await;
+    let failing = async |part: &'static str| {
+        metrics.on_fn("/api/v1/query", move |asked| {
+            let query = asked.param("query");
+            let is_now = asked.param("time") == "1793620800.000";
+            if is_now && query.contains(part) {
+                return json!({ "status": "error", "errorType": "timeout", "error": "too slow" });
+            }
+            if query.contains("runtime_busy") {
+                let figure = |figure: &str| json!({ "figure": figure });
+                return samples(&[(figure("replicas"), "2"), (figure("replicas_up"), "2")]);
+            }
+            slow_tool(asked)
+        });
+        let sources = testing::sources([("metrics", Kind::Prometheus, &metrics.url)]);
+        testing::call::<Tool>(&sources, json!({ "service": "worker" }))
+            .await
+            .unwrap()
+    };
+    for (part, note) in [
+        ("tool_runs rate", "requests now: not known"),
+        ("count by (__name__)", "metrics: not known"),
+        ("ALERTS", "alerts: not known"),
+    ] {
+        let answer = failing(part).await;
+        let notes = answer["notes"].to_string();
+        assert!(notes.contains(note), "{part}: {answer}");
+        assert!(!notes.contains("no metrics of"), "{part}: {answer}");
+        let reasons = answer["reasons"].to_string();
+        assert!(!reasons.contains("come in"), "{part}: {answer}");
+        assert_ne!(answer["verdict"], "healthy", "{part}: {answer}");
+        if answer["verdict"] == "unknown" {
+            assert!(
+                answer["summary"]
+                    .to_string()
+                    .contains("not everything could be asked"),
+                "{answer}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_tenant_asks_for_its_own_alone() {
     let (metrics, alertmanager) = (Fake::start().await, Fake::start().await);
     metrics.on_fn("/api/v1/query", slow_tool);

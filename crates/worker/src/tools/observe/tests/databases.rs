@@ -71,7 +71,7 @@ fn sources(kind: Kind, url: &str, port: u16) -> Sources {
 }
 
 /// What must hold of each tool over a database, whatever happens to that. `endless`: an answer without an end.
-pub(super) async fn bears_its_source<B: BuiltIn>(
+pub(crate) async fn bears_its_source<B: BuiltIn>(
     kind: Kind,
     url: &str,
     endless: (&'static [u8], &'static [u8]),
@@ -109,16 +109,16 @@ pub(super) async fn bears_its_source<B: BuiltIn>(
 }
 
 /// How a call fails whose server says this and hangs up.
-pub(super) async fn hung_up_on<B: BuiltIn>(kind: Kind, url: &str, last: &'static [u8]) -> Failure {
+pub(crate) async fn hung_up_on<B: BuiltIn>(kind: Kind, url: &str, last: &'static [u8]) -> Failure {
     let (port, _told) = start(Manner::Abrupt(last)).await;
     call::<B>(&sources(kind, url, port), json!({})).await.unwrap_err()
 }
 
 /// A real server; stopped when dropped, its data removed.
-pub(super) struct Server {
+pub(crate) struct Server {
     child: Child,
-    pub(super) directory: Option<PathBuf>,
-    pub(super) port: u16,
+    pub(crate) directory: Option<PathBuf>,
+    pub(crate) port: u16,
 }
 
 impl Drop for Server {
@@ -150,7 +150,7 @@ async fn answers(port: u16) {
 }
 
 /// A Redis with this password; `None`, and a word about it, where there is no program.
-pub(super) async fn redis(password: &str) -> Option<Server> {
+pub(crate) async fn redis(password: &str) -> Option<Server> {
     let port = free_port();
     let program = std::env::var("TEST_REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned());
     let mut command = Command::new(program);
@@ -174,7 +174,7 @@ pub(super) async fn redis(password: &str) -> Option<Server> {
 
 /// A PostgreSQL with pg_stat_statements, a certificate for 127.0.0.1 that nobody signed, and a user `postgres` who needs
 /// the password `secret`; `None`, and a word about it, where there are no programs.
-pub(super) async fn postgres() -> Option<Server> {
+pub(crate) async fn postgres() -> Option<Server> {
     let Some((programs, account)) = programs().zip(account()) else {
         eprintln!("LEFT OUT: a real PostgreSQL (no initdb in /usr/lib/postgresql, or no account for it)");
         return None;
@@ -257,7 +257,7 @@ fn account() -> Option<Option<(u32, u32)>> {
 }
 
 /// A source at a real server.
-pub(super) fn source(kind: Kind, url: &str, port: u16, more: Value) -> Result<Sources, String> {
+pub(crate) fn source(kind: Kind, url: &str, port: u16, more: Value) -> Result<Sources, String> {
     let mut source = json!({ "kind": kind, "url": url.replace("PORT", &port.to_string()), "timeout": "10s" });
     if let (Some(source), Value::Object(more)) = (source.as_object_mut(), more) {
         source.extend(more);

@@ -5,14 +5,11 @@ pub(super) mod attempts;
 mod fakes;
 mod scope;
 
-use super::{
-    entries,
-    testing::{Asked, Fake, run, settings},
-};
+use super::testing::{Asked, Fake, run, settings};
 use crate::{
     outcome::Code,
     sources::{Kind, Settings, Sources},
-    tools::built_in::Entry,
+    tools::{built_in::Entry, observe::entries},
 };
 use domain::Scopes;
 pub(super) use fakes::SECRET;

@@ -2,12 +2,12 @@
 
 use super::{
     isolation::{SECRET, attempts},
-    list_metrics, list_targets, query_metrics,
     testing::{call_as, settings},
 };
 use crate::{
     outcome::{Code, Failure},
     sources::{Kind, Sources},
+    tools::observe::{list_metrics, list_targets, query_metrics},
 };
 use axum::{Router, routing::get};
 use domain::{Scopes, Time};
