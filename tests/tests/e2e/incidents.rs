@@ -4,7 +4,6 @@ mod alertmanagers;
 mod unheard;
 
 use crate::{Outcome, rest_api, text};
-use alertmanagers::Alertmanagers;
 use axum::{Json as Body, Router, extract::State, http::Uri};
 use e2e::{
     Backend, Json, Stack,
@@ -457,45 +456,5 @@ async fn its_explanation_survives_a_restart_and_the_postmortem_cites_it() -> Out
         .await?;
         assert_eq!(explained(&rest, &told).await?.len(), 1);
     }
-    Ok(())
-}
-
-#[tokio::test]
-async fn two_alertmanagers_tell_of_one_incident() -> Outcome {
-    let Some(program) = Alertmanagers::program() else {
-        eprintln!("LEFT OUT: no Alertmanager on the PATH");
-        return Ok(());
-    };
-    let (stack, rest) = rest_api(Backend::Sqlite).await?;
-    let key = stack.key("acme", "alerts:receive").await?;
-    let both = Alertmanagers::start(&program, stack.directory(), &stack.http(REST_API), &key)?;
-    let told = |end: Option<String>| {
-        let mut alert = json!({"labels": {"alertname": "DiskFull", "severity": "warning", "instance": "db-1"},
-            "annotations": {"summary": "2% left"}, "startsAt": ago(30)});
-        if let Some(end) = end {
-            alert["endsAt"] = end.into();
-        }
-        alert
-    };
-    both.post(&told(None)).await?;
-    let count = async |result: &str| -> Option<f64> {
-        let scrape = stack.metrics(REST_API).await.ok()?;
-        Some(scrape.sum("mcp_incident_notifications_total", &[("result", result)]))
-    };
-    wait_for("both to have told it, and again", async || {
-        (count("repeated").await? >= 3.0).then_some(())
-    })
-    .await?;
-    let listed = rest.get("/api/v1/incidents").await?.expect(200)?;
-    assert_eq!(listed["items"].as_array().map(Vec::len), Some(1), "{listed}");
-    assert_eq!(text(&listed["items"][0], "title"), "DiskFull: db-1");
-    both.post(&told(Some(ago(1)))).await?;
-    wait_for("its end to be told", async || {
-        let listed = rest.get("/api/v1/incidents?status=resolved").await.ok()?.json();
-        (listed["items"].as_array()?.len() == 1).then_some(())
-    })
-    .await?;
-    assert_eq!(count("opened").await, Some(1.0));
-    assert_eq!(count("refused").await, Some(0.0));
     Ok(())
 }

@@ -1,7 +1,8 @@
 //! Real Alertmanagers.
 
-use crate::Outcome;
-use e2e::{Json, process::free_port, rest::Rest, wait_for};
+use super::ago;
+use crate::{Outcome, rest_api, text};
+use e2e::{Backend, Json, process::free_port, rest::Rest, stack::REST_API, wait_for};
 use http::Method;
 use serde_json::json;
 use std::{
@@ -11,11 +12,11 @@ use std::{
 };
 
 /// Alertmanagers of this host, each by itself: what is told to both, both pass on. They end when it is dropped.
-pub(super) struct Alertmanagers(Vec<(Child, String)>);
+struct Alertmanagers(Vec<(Child, String)>);
 
 impl Alertmanagers {
     /// The program, if it is installed.
-    pub(super) fn program() -> Option<PathBuf> {
+    fn program() -> Option<PathBuf> {
         let path = std::env::var_os("PATH")?;
         let names = ["alertmanager", "prometheus-alertmanager"];
         let places = std::env::split_paths(&path).flat_map(|dir| names.map(|name| dir.join(name)));
@@ -23,7 +24,7 @@ impl Alertmanagers {
     }
 
     /// Starts two that deliver to rest-api with this key.
-    pub(super) fn start(program: &Path, directory: &Path, rest_api: &str, key: &str) -> anyhow::Result<Self> {
+    fn start(program: &Path, directory: &Path, rest_api: &str, key: &str) -> anyhow::Result<Self> {
         let (config, file) = (directory.join("alertmanager.yml"), directory.join("key"));
         fs::write(&file, key)?;
         let text = json!({
@@ -53,7 +54,7 @@ impl Alertmanagers {
     }
 
     /// Tells both of an alert.
-    pub(super) async fn post(&self, alert: &Json) -> Outcome {
+    async fn post(&self, alert: &Json) -> Outcome {
         for (_, url) in &self.0 {
             let rest = Rest::new(url, None);
             wait_for("Alertmanager to take an alert", async || {
@@ -75,4 +76,44 @@ impl Drop for Alertmanagers {
             let _ = child.wait();
         }
     }
+}
+
+#[tokio::test]
+async fn two_alertmanagers_tell_of_one_incident() -> Outcome {
+    let Some(program) = Alertmanagers::program() else {
+        eprintln!("LEFT OUT: no Alertmanager on the PATH");
+        return Ok(());
+    };
+    let (stack, rest) = rest_api(Backend::Sqlite).await?;
+    let key = stack.key("acme", "alerts:receive").await?;
+    let both = Alertmanagers::start(&program, stack.directory(), &stack.http(REST_API), &key)?;
+    let told = |end: Option<String>| {
+        let mut alert = json!({"labels": {"alertname": "DiskFull", "severity": "warning", "instance": "db-1"},
+            "annotations": {"summary": "2% left"}, "startsAt": ago(30)});
+        if let Some(end) = end {
+            alert["endsAt"] = end.into();
+        }
+        alert
+    };
+    both.post(&told(None)).await?;
+    let count = async |result: &str| -> Option<f64> {
+        let scrape = stack.metrics(REST_API).await.ok()?;
+        Some(scrape.sum("mcp_incident_notifications_total", &[("result", result)]))
+    };
+    wait_for("both to have told it, and again", async || {
+        (count("repeated").await? >= 3.0).then_some(())
+    })
+    .await?;
+    let listed = rest.get("/api/v1/incidents").await?.expect(200)?;
+    assert_eq!(listed["items"].as_array().map(Vec::len), Some(1), "{listed}");
+    assert_eq!(text(&listed["items"][0], "title"), "DiskFull: db-1");
+    both.post(&told(Some(ago(1)))).await?;
+    wait_for("its end to be told", async || {
+        let listed = rest.get("/api/v1/incidents?status=resolved").await.ok()?.json();
+        (listed["items"].as_array()?.len() == 1).then_some(())
+    })
+    .await?;
+    assert_eq!(count("opened").await, Some(1.0));
+    assert_eq!(count("refused").await, Some(0.0));
+    Ok(())
 }
