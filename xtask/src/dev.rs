@@ -15,7 +15,7 @@ mod supervisor;
 mod tenant;
 
 pub(crate) use summary::{EnvFile, first_steps};
-pub(crate) use tenant::make_key;
+pub(crate) use tenant::{has_every_scope, make_key};
 
 use crate::{process::Interrupt, workspace::Workspace};
 use background::State;

@@ -7,8 +7,10 @@ use serde_json::Value;
 use std::process::Command;
 
 const TENANT: &str = "dev";
+/// What a key with every scope may ask, and one that an earlier version made with all of its scopes may not.
+const PROBE: &str = "/api/v1/audit?limit=1";
 
-/// Gives the API key of a former run while it works, else a new one with every scope.
+/// Gives the API key of a former run while it works and has every scope, else a new one.
 pub(super) fn api_key(
     rest_api: &Unit,
     rest_url: &str,
@@ -16,13 +18,18 @@ pub(super) fn api_key(
     secrets: &mut Secrets,
 ) -> anyhow::Result<String> {
     if let Some(key) = secrets.api_key(database)
-        && http::status(&format!("{rest_url}/api/v1/contexts?limit=1"), Some(key)) == Some(200)
+        && has_every_scope(rest_url, key)
     {
         return Ok(key.to_owned());
     }
     let key = make_key("dev", "all", || rest_api.command())?;
     secrets.keep_api_key(database, &key)?;
     Ok(key)
+}
+
+/// Whether a key that was kept works, and may do all that this version knows.
+pub(crate) fn has_every_scope(rest_url: &str, key: &str) -> bool {
+    http::status(&format!("{rest_url}{PROBE}"), Some(key)) == Some(200)
 }
 
 /// Makes the tenant, and a key of it with these scopes; `rest_api` starts rest-api's command line.

@@ -13,7 +13,7 @@ pub(super) const INCIDENTS: &str = "incidents_api_key";
 /// What opens an incident and has its cause looked for.
 const PAGE: &str = "alerts:receive,observe:read,platform:observe";
 
-/// Gives the key of a former start while it works, else a new one.
+/// Gives the key of a former start while it works and has every scope, else a new one.
 pub(super) fn api_key(compose: &Compose, env_file: &Path) -> anyhow::Result<String> {
     let rest = compose.variables.url("REST_API_PORT");
     let former = EnvFile::of(env_file).read().unwrap_or_default();
@@ -23,7 +23,7 @@ pub(super) fn api_key(compose: &Compose, env_file: &Path) -> anyhow::Result<Stri
     };
     if kept("COMPOSE_PROJECT") == Some(&compose.project)
         && let Some(key) = kept("API_KEY")
-        && http::status(&format!("{rest}/api/v1/contexts?limit=1"), Some(key)) == Some(200)
+        && dev::has_every_scope(&rest, key)
     {
         return Ok(key.clone());
     }
