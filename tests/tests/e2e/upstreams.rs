@@ -66,6 +66,60 @@ async fn nowhere(stack: &Stack, sink: &Sink, secret: &str) -> Outcome {
     Ok(())
 }
 
+/// Registers a server with a credential, and is told its era and its tools but not the credential.
+async fn joined(rest: &Rest, server: &Json, credential: &str, era: Era) -> Outcome {
+    let mut server = server.clone();
+    server["credentials"] = json!({"type": "bearer", "token": credential});
+    server["tools"] = json!(["probe", "context_list"]);
+    server["max_result_bytes"] = 100_000.into();
+    let made = register(rest, &server).await?;
+    let state = &made["state"];
+    assert_eq!(state["error"], Json::Null, "{made}");
+    assert_eq!(state["protocol_version"], era.version(), "{made}");
+    assert_eq!(
+        (&state["tools"], &made["has_credentials"]),
+        (&json!(2), &json!(true)),
+        "{made}"
+    );
+    assert!(!made.to_string().contains(credential));
+    Ok(())
+}
+
+/// Calls the tool of the other server, and follows the call through both installations in one trace.
+async fn probed(client: &Client, tool: &str, target: &Target, sink: &Sink) -> Outcome {
+    let trace = Trace::start();
+    let arguments = json!({"word": "hunter2"});
+    let result = client.call_traced(tool, &arguments, &trace.traceparent()).await?;
+    assert_eq!(result.is_error, Some(false), "{result:?}");
+    let seen = target.seen().pop().expect("the probe was called");
+    assert_eq!(serde_json::from_str::<Json>(&seen.body)?, arguments);
+    assert_eq!(result.structured_content.unwrap_or_default()["status"], 200);
+    let spans = sink
+        .wait(&trace.trace_id, |spans| {
+            let last = spans
+                .iter()
+                .find(|span| seen.header("traceparent").contains(&span.span_id));
+            last.is_some_and(|last| ancestry(spans, last).len() == 6)
+        })
+        .await?;
+    let last = spans
+        .iter()
+        .find(|span| seen.header("traceparent").contains(&span.span_id));
+    let path = ancestry(&spans, last.expect("waited for"));
+    let there_and_back = [WORKER, REST_API, MCP_SERVER, WORKER, REST_API, MCP_SERVER];
+    assert_eq!(path, there_and_back, "{}", tree(&spans));
+    let client_span = spans
+        .iter()
+        .find(|s| s.service == WORKER && s.kind == SpanKind::Client && s.name == "tools/call probe");
+    let client_span = client_span.expect("the worker's own span of the call");
+    assert_eq!(client_span.attribute("mcp.method.name"), "tools/call");
+    assert!(
+        !format!("{spans:?}").contains("hunter2"),
+        "arguments are not told"
+    );
+    Ok(())
+}
+
 #[tokio::test]
 async fn another_tenants_server_is_called_in_both_eras_and_one_trace() -> Outcome {
     for backend in Backend::available() {
@@ -94,25 +148,12 @@ async fn another_tenants_server_is_called_in_both_eras_and_one_trace() -> Outcom
 
         let old = Fake::before(stack.mcp_url()).await?;
         let rest = stack.rest(&ours);
-        for (name, url, version) in [
-            ("plat", stack.mcp_url(), Era::Modern.version()),
-            ("old", old.url("/mcp"), Era::Legacy.version()),
-        ] {
-            let made = register(
-                &rest,
-                &json!({"name": name, "url": url, "credentials": {"type": "bearer", "token": theirs},
-                    "tools": ["probe", "context_list"], "max_result_bytes": 100_000}),
-            )
-            .await?;
-            let state = &made["state"];
-            assert_eq!(state["error"], Json::Null, "{made}");
-            assert_eq!(state["protocol_version"], version, "{made}");
-            assert_eq!(
-                (&state["tools"], &made["has_credentials"]),
-                (&json!(2), &json!(true)),
-                "{made}"
-            );
-            assert!(!made.to_string().contains(&theirs));
+        let eras = [
+            ("plat", stack.mcp_url(), Era::Modern),
+            ("old", old.url("/mcp"), Era::Legacy),
+        ];
+        for (name, url, era) in eras {
+            joined(&rest, &json!({"name": name, "url": url}), &theirs, era).await?;
         }
         let listed = rest.get("/api/v1/tools/plat_probe").await?.expect(200)?;
         assert_eq!(listed["upstream"], json!({"server": "plat", "tool": "probe"}));
@@ -126,36 +167,7 @@ async fn another_tenants_server_is_called_in_both_eras_and_one_trace() -> Outcom
             let client = stack.mcp(&ours, era).await?;
             for tool in ["plat_probe", "old_probe"] {
                 client.wait_for_tool(tool).await?;
-                let trace = Trace::start();
-                let arguments = json!({"word": "hunter2"});
-                let result = client.call_traced(tool, &arguments, &trace.traceparent()).await?;
-                assert_eq!(result.is_error, Some(false), "{result:?}");
-                let seen = target.seen().pop().expect("the probe was called");
-                assert_eq!(serde_json::from_str::<Json>(&seen.body)?, arguments);
-                assert_eq!(result.structured_content.unwrap_or_default()["status"], 200);
-                let spans = sink
-                    .wait(&trace.trace_id, |spans| {
-                        let last = spans
-                            .iter()
-                            .find(|span| seen.header("traceparent").contains(&span.span_id));
-                        last.is_some_and(|last| ancestry(spans, last).len() == 6)
-                    })
-                    .await?;
-                let last = spans
-                    .iter()
-                    .find(|span| seen.header("traceparent").contains(&span.span_id));
-                let path = ancestry(&spans, last.expect("waited for"));
-                let there_and_back = [WORKER, REST_API, MCP_SERVER, WORKER, REST_API, MCP_SERVER];
-                assert_eq!(path, there_and_back, "{}", tree(&spans));
-                let client_span = spans.iter().find(|s| {
-                    s.service == WORKER && s.kind == SpanKind::Client && s.name == "tools/call probe"
-                });
-                let client_span = client_span.expect("the worker's own span of the call");
-                assert_eq!(client_span.attribute("mcp.method.name"), "tools/call");
-                assert!(
-                    !format!("{spans:?}").contains("hunter2"),
-                    "arguments are not told"
-                );
+                probed(&client, tool, &target, &sink).await?;
             }
             // What is theirs stays theirs: their contexts are seen, ours are not among them.
             let contexts = client.structured("plat_context_list", &json!({})).await?;
@@ -173,6 +185,77 @@ async fn another_tenants_server_is_called_in_both_eras_and_one_trace() -> Outcom
         client.wait_for_tool("old_probe").await?;
         nowhere(&stack, &sink, &theirs).await?;
     }
+    Ok(())
+}
+
+/// Another tenant, and a key that is limited to other tools.
+async fn strangers_find_none(stack: &Stack, rest: &Rest, fake: &Fake) -> Outcome {
+    let others = stack.rest(&stack.tenant("other", "all").await?);
+    let limited =
+        json!({"name": "few", "scopes": ["tools:manage", "tools:read"], "tools": [{"tools": "fake_say"}]});
+    let limited = rest.post("/api/v1/keys", &limited).await?.expect(201)?;
+    let limited = rest.with_key(Some(text(&limited, "secret")));
+    for stranger in [&others, &limited] {
+        stranger
+            .get("/api/v1/upstreams/fake")
+            .await?
+            .problem(404, "not_found")?;
+        stranger
+            .delete("/api/v1/upstreams/fake")
+            .await?
+            .problem(404, "not_found")?;
+        stranger
+            .post("/api/v1/upstreams/fake/refresh", &json!({}))
+            .await?
+            .problem(404, "not_found")?;
+        let listed = stranger.get("/api/v1/upstreams").await?.expect(200)?;
+        assert_eq!(listed["items"], json!([]));
+    }
+    let new = json!({"name": "mine", "url": fake.url("/mcp")});
+    limited
+        .post("/api/v1/upstreams", &new)
+        .await?
+        .problem(403, "tool_rules_exceeded")?;
+    Ok(())
+}
+
+/// Credentials are for the origin that they were given for.
+async fn credentials_stay_with_their_origin(rest: &Rest, fake: &Fake) -> Outcome {
+    assert_eq!(fake.last_authorization(), "Bearer hush");
+    let change = async |url: String, version: &str| {
+        let body = json!({"url": url, "tools": ["say"]});
+        rest.send(
+            Method::PUT,
+            "/api/v1/upstreams/fake",
+            &[("if-match", version)],
+            Some(&body),
+        )
+        .await
+    };
+    change(fake.url("/mcp"), "\"7\"")
+        .await?
+        .problem(412, "version_mismatch")?;
+    let same = change(fake.url("/mcp?x=1"), "\"1\"").await?.expect(200)?;
+    assert_eq!(
+        (&same["has_credentials"], &same["state"]["tools"]),
+        (&json!(true), &json!(1))
+    );
+    let second = Fake::start().await?;
+    let moved = change(second.url("/mcp"), "\"2\"").await?.expect(200)?;
+    assert_eq!(moved["has_credentials"], false);
+    assert_eq!(
+        second.last_authorization(),
+        "",
+        "another server is shown none of it"
+    );
+    let listed = rest.get("/api/v1/tools").await?.expect(200)?;
+    let names: Vec<_> = listed["items"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|t| text(t, "name"))
+        .collect();
+    assert_eq!(names, ["fake_say"]);
     Ok(())
 }
 
@@ -221,70 +304,75 @@ async fn upstreams_are_managed_by_whom_they_belong_to() -> Outcome {
             .await?
             .problem(400, "invalid_argument")?;
 
-        // Another tenant, and a key that is limited to other tools, find none.
-        let others = stack.rest(&stack.tenant("other", "all").await?);
-        let limited = json!({"name": "few", "scopes": ["tools:manage", "tools:read"], "tools": [{"tools": "fake_say"}]});
-        let limited = rest.post("/api/v1/keys", &limited).await?.expect(201)?;
-        let limited = rest.with_key(Some(text(&limited, "secret")));
-        for stranger in [&others, &limited] {
-            stranger
-                .get("/api/v1/upstreams/fake")
-                .await?
-                .problem(404, "not_found")?;
-            stranger
-                .delete("/api/v1/upstreams/fake")
-                .await?
-                .problem(404, "not_found")?;
-            stranger
-                .post("/api/v1/upstreams/fake/refresh", &json!({}))
-                .await?
-                .problem(404, "not_found")?;
-            let listed = stranger.get("/api/v1/upstreams").await?.expect(200)?;
-            assert_eq!(listed["items"], json!([]));
-        }
-        let new = json!({"name": "mine", "url": fake.url("/mcp")});
-        limited
-            .post("/api/v1/upstreams", &new)
-            .await?
-            .problem(403, "tool_rules_exceeded")?;
-
-        // Credentials are for the origin that they were given for.
-        assert_eq!(fake.last_authorization(), "Bearer hush");
-        let change = async |url: String, version: &str| {
-            let body = json!({"url": url, "tools": ["say"]});
-            rest.send(
-                Method::PUT,
-                "/api/v1/upstreams/fake",
-                &[("if-match", version)],
-                Some(&body),
-            )
-            .await
-        };
-        change(fake.url("/mcp"), "\"7\"")
-            .await?
-            .problem(412, "version_mismatch")?;
-        let same = change(fake.url("/mcp?x=1"), "\"1\"").await?.expect(200)?;
-        assert_eq!(
-            (&same["has_credentials"], &same["state"]["tools"]),
-            (&json!(true), &json!(1))
-        );
-        let second = Fake::start().await?;
-        let moved = change(second.url("/mcp"), "\"2\"").await?.expect(200)?;
-        assert_eq!(moved["has_credentials"], false);
-        assert_eq!(
-            second.last_authorization(),
-            "",
-            "another server is shown none of it"
-        );
-        let listed = rest.get("/api/v1/tools").await?.expect(200)?;
-        let names: Vec<_> = listed["items"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .map(|t| text(t, "name"))
-            .collect();
-        assert_eq!(names, ["fake_say"]);
+        strangers_find_none(&stack, &rest, &fake).await?;
+        credentials_stay_with_their_origin(&rest, &fake).await?;
     }
+    Ok(())
+}
+
+/// What it lists may change between two askings.
+async fn it_lists_others(rest: &Rest, fake: &Fake, client: &Client) -> Outcome {
+    let before = rest.get("/api/v1/tools/fake_say").await?.expect(200)?;
+    fake.relist(json!([
+        {"name": "say", "description": "says it louder", "inputSchema": {"type": "object", "required": ["word"]}},
+        {"name": "down", "inputSchema": {"type": "object"}, "annotations": {"readOnlyHint": true}},
+    ]));
+    let asked = rest
+        .post("/api/v1/upstreams/fake/refresh", &json!({}))
+        .await?
+        .expect(200)?;
+    assert_eq!(
+        (&asked["state"]["tools"], &asked["version"]),
+        (&json!(2), &json!(1))
+    );
+    let after = rest.get("/api/v1/tools/fake_say").await?.expect(200)?;
+    assert_eq!((&before["version"], &after["version"]), (&json!(1), &json!(2)));
+    wait_until_gone(client, "fake_huge").await?;
+    rest.post("/api/v1/tools/fake_say/execute", &json!({"arguments": {}}))
+        .await?
+        .problem(400, "invalid_arguments")?;
+    Ok(())
+}
+
+/// A server that is away keeps its tools, is left alone after a while, and is found again.
+async fn it_goes_away_and_comes_back(stack: &Stack, rest: &Rest, fake: &Fake, client: &Client) -> Outcome {
+    client.wait_for_tool("fake_down").await?;
+    fake.break_down(true);
+    let asked = rest
+        .post("/api/v1/upstreams/fake/refresh", &json!({}))
+        .await?
+        .expect(200)?;
+    assert_eq!(
+        (&asked["state"]["error"]["code"], &asked["state"]["tools"]),
+        (&json!("http_status"), &json!(2))
+    );
+    for _ in 0..4 {
+        assert_eq!(failure(client, "fake_down").await?, "http_status");
+    }
+    assert_eq!(failure(client, "fake_down").await?, "circuit_open");
+    let label = [("upstream", "acme/fake")];
+    let open = stack
+        .metrics(WORKER)
+        .await?
+        .sum("mcp_upstream_circuit_open", &label);
+    assert_eq!(open, 1.0);
+    fake.break_down(false);
+    let asked = rest
+        .post("/api/v1/upstreams/fake/refresh", &json!({}))
+        .await?
+        .expect(200)?;
+    assert_eq!(asked["state"]["error"], Json::Null);
+    client.structured("fake_down", &json!({})).await?;
+    let scrape = stack.metrics(WORKER).await?;
+    assert_eq!(scrape.sum("mcp_upstream_circuit_open", &label), 0.0);
+    for result in ["ok", "tool_error", "failed", "circuit_open"] {
+        let labels = [("upstream", "acme/fake"), ("result", result)];
+        assert!(
+            scrape.sum("mcp_upstream_requests_total", &labels) > 0.0,
+            "{result}"
+        );
+    }
+    assert!(scrape.has("mcp_upstream_request_duration_seconds"));
     Ok(())
 }
 
@@ -338,64 +426,7 @@ async fn a_hostile_or_broken_server_harms_nobody() -> Outcome {
         assert_eq!(failure(&client, tool).await?, code, "{tool}");
     }
 
-    // What it lists may change between two askings.
-    let before = rest.get("/api/v1/tools/fake_say").await?.expect(200)?;
-    fake.relist(json!([
-        {"name": "say", "description": "says it louder", "inputSchema": {"type": "object", "required": ["word"]}},
-        {"name": "down", "inputSchema": {"type": "object"}, "annotations": {"readOnlyHint": true}},
-    ]));
-    let asked = rest
-        .post("/api/v1/upstreams/fake/refresh", &json!({}))
-        .await?
-        .expect(200)?;
-    assert_eq!(
-        (&asked["state"]["tools"], &asked["version"]),
-        (&json!(2), &json!(1))
-    );
-    let after = rest.get("/api/v1/tools/fake_say").await?.expect(200)?;
-    assert_eq!((&before["version"], &after["version"]), (&json!(1), &json!(2)));
-    wait_until_gone(&client, "fake_huge").await?;
-    rest.post("/api/v1/tools/fake_say/execute", &json!({"arguments": {}}))
-        .await?
-        .problem(400, "invalid_arguments")?;
-
-    // A server that is away keeps its tools, is left alone after a while, and is found again.
-    client.wait_for_tool("fake_down").await?;
-    fake.break_down(true);
-    let asked = rest
-        .post("/api/v1/upstreams/fake/refresh", &json!({}))
-        .await?
-        .expect(200)?;
-    assert_eq!(
-        (&asked["state"]["error"]["code"], &asked["state"]["tools"]),
-        (&json!("http_status"), &json!(2))
-    );
-    for _ in 0..4 {
-        assert_eq!(failure(&client, "fake_down").await?, "http_status");
-    }
-    assert_eq!(failure(&client, "fake_down").await?, "circuit_open");
-    let label = [("upstream", "acme/fake")];
-    let open = stack
-        .metrics(WORKER)
-        .await?
-        .sum("mcp_upstream_circuit_open", &label);
-    assert_eq!(open, 1.0);
-    fake.break_down(false);
-    let asked = rest
-        .post("/api/v1/upstreams/fake/refresh", &json!({}))
-        .await?
-        .expect(200)?;
-    assert_eq!(asked["state"]["error"], Json::Null);
-    client.structured("fake_down", &json!({})).await?;
-    let scrape = stack.metrics(WORKER).await?;
-    assert_eq!(scrape.sum("mcp_upstream_circuit_open", &label), 0.0);
-    for result in ["ok", "tool_error", "failed", "circuit_open"] {
-        let labels = [("upstream", "acme/fake"), ("result", result)];
-        assert!(
-            scrape.sum("mcp_upstream_requests_total", &labels) > 0.0,
-            "{result}"
-        );
-    }
-    assert!(scrape.has("mcp_upstream_request_duration_seconds"));
+    it_lists_others(&rest, &fake, &client).await?;
+    it_goes_away_and_comes_back(&stack, &rest, &fake, &client).await?;
     nowhere(&stack, &sink, "s3cret-of-the-fake").await
 }
