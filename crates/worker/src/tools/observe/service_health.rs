@@ -79,15 +79,15 @@ impl BuiltIn for Tool {
         let mut health = Health {
             service: &service,
             alerts_known: alerts.is_ok(),
+            requests_known: found.is_ok(),
             ..Health::default()
         };
-        let was_looked_for = found.is_ok();
         let found = parts.take("metrics", found);
         health.alerts = parts.take("alerts", alerts);
         parts.any()?;
         match &found {
             Some(found) => health.measure(&metrics, found, desk.now, &mut parts).await,
-            None if !was_looked_for => {}
+            None if !health.requests_known => {}
             None => {
                 health
                     .is_not_there(&metrics, label.as_deref(), desk.now, &mut parts)
@@ -126,7 +126,7 @@ struct Health<'a> {
     alerts: Vec<firing::Alert>,
     /// Whether it was found out which fire: none of them may mean that nobody answered.
     alerts_known: bool,
-    /// The same of the requests that come in now.
+    /// The same of the service's metrics, and of the requests that come in now.
     requests_known: bool,
     requests: BTreeMap<&'static str, Compared>,
     routes: Routes,
@@ -195,9 +195,8 @@ impl Health<'_> {
             .requests
             .values()
             .any(|compared| compared.now != Red::default());
-        let is_known = self.requests_known && self.alerts_known;
-        let (verdict, reasons) =
-            reasons.decide(is_known && (has_requests || self.saturation.replicas().is_some()));
+        let is_there = has_requests || self.saturation.replicas().is_some();
+        let (verdict, reasons) = reasons.decide(is_there && self.was_answered());
         let requests: Vec<Value> = self.families.iter().map(|family| self.told(family)).collect();
         let shown = self.alerts.iter().take(ALERTS).map(firing::Alert::told);
         let mut answer = Answer::from(metrics);
@@ -230,6 +229,11 @@ impl Health<'_> {
         answer.finish("alerts")
     }
 
+    /// Whether so much was found out that silence means health.
+    fn was_answered(&self) -> bool {
+        self.requests_known && self.alerts_known
+    }
+
     fn told(&self, family: &Family) -> Value {
         let kind = family.kind;
         let Compared { now, hour, week } = self.requests.get(kind).copied().unwrap_or_default();
@@ -258,7 +262,7 @@ impl Health<'_> {
     fn sentence(&self, verdict: Verdict, reasons: &[String]) -> String {
         let service = self.service;
         match verdict {
-            Verdict::Unknown if self.requests_known && self.alerts_known => {
+            Verdict::Unknown if self.was_answered() => {
                 format!("Nothing is known of {service}.")
             }
             Verdict::Unknown => {

@@ -220,6 +220,7 @@ async fn a_service_that_is_not_there_is_answered_with_those_that_are() {
         answer["notes"].to_string().contains("there are: api, rest-api"),
         "{answer}"
     );
+    assert_eq!(answer["summary"], "Nothing is known of rest.");
 }
 
 #[tokio::test]
