@@ -121,6 +121,7 @@ fn assemble(
         runner: Runner::connect(host, &settings.worker)?,
         schemas: schema::Schemas::default(),
         imports: api::Imports::default(),
+        drafts: api::Drafts::default(),
         selections: selection::Selections::default(),
         looks: tokio::sync::Notify::new(),
         hub: queue::Hub::follow(&store, &host.tasks),

@@ -5,7 +5,7 @@
 
 use super::{Alert, Notification};
 use crate::Time;
-use std::{collections::HashMap, time::Duration};
+use std::collections::HashMap;
 
 /// The most alerts that one incident knows.
 pub const ALERTS_KEPT: usize = 1000;
@@ -13,7 +13,7 @@ pub const ALERTS_KEPT: usize = 1000;
 const DETAILED: usize = 50;
 /// For how long after an end was heard of a word that the alert fires is taken for an older one that comes late, unless it
 /// began after that end. Later it is believed: Alertmanager may have given an alert up that fired all the while.
-pub const STALE: Duration = Duration::from_secs(120);
+pub const STALE: chrono::TimeDelta = chrono::TimeDelta::seconds(120);
 
 /// What lies between an end that was not told and the next beginning.
 const MOMENT: chrono::TimeDelta = chrono::TimeDelta::seconds(1);
@@ -163,8 +163,7 @@ impl Merging<'_> {
 /// Whether an alert that is known to fire ended in between, and nobody told, since it was silenced then. Alertmanager takes
 /// what it is told of one alert by several Prometheus together under its first beginning, so little may differ.
 fn began_anew(known: &Alert, fires: &Alert) -> bool {
-    let later = chrono::TimeDelta::from_std(STALE).unwrap_or_default();
-    known.fires() && !fires.start_guessed && fires.starts_at - known.starts_at > later
+    known.fires() && !fires.start_guessed && fires.starts_at - known.starts_at > STALE
 }
 
 /// What ends an incident whose alerts began anew, where none of the others is told to fire: its end was not heard of.
@@ -204,7 +203,7 @@ fn ended_unheard(known: &[Alert], told: &Notification, now: Time) -> Option<Merg
 fn is_stale(ended: &Alert, fires: &Alert, now: Time) -> bool {
     let Some(end) = ended.ends_at else { return false };
     let heard = ended.end_told_at.unwrap_or(end);
-    fires.starts_at <= end && now - heard < chrono::TimeDelta::from_std(STALE).unwrap_or_default()
+    fires.starts_at <= end && now - heard < STALE
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ pub use import::{
     Action, Given, ImportAsk, Imported, ImportedTool, Imports, OnConflict, Permit, Source, Wanted,
 };
 pub(crate) use incidents::look as look_into_incidents;
-pub use incidents::{Heard, Received};
+pub use incidents::{Drafts, Heard, Received};
 pub use keys::{IssuedKey, NewKey};
 pub use tools::{NewTool, ToolChange};
 pub use upstreams::{NewUpstream, UpstreamChange};
@@ -38,7 +38,7 @@ use tokio_util::sync::CancellationToken;
 
 /// The use cases over what they need. Cheap to clone.
 #[derive(Clone)]
-pub struct Api(Arc<Parts>, incidents::Drafts);
+pub struct Api(Arc<Parts>);
 
 /// What the use cases need.
 pub struct Parts {
@@ -66,6 +66,8 @@ pub struct Parts {
     pub schemas: crate::schema::Schemas,
     /// How many imports run at once.
     pub imports: Imports,
+    /// How many postmortems are drafted at once.
+    pub drafts: Drafts,
     /// Compiled selections of results.
     pub selections: crate::selection::Selections,
     /// What a caller may send.
@@ -87,7 +89,7 @@ pub struct Parts {
 impl Api {
     /// The use cases over `parts`.
     pub fn new(parts: Parts) -> Self {
-        Self(Arc::new(parts), incidents::Drafts::default())
+        Self(Arc::new(parts))
     }
 
     /// Knows keys; the doors authenticate with it.

@@ -168,8 +168,7 @@ impl Source {
         };
         let Some(grant) = grant else { return source };
         // Where nothing but what the source is shown keeps tenants apart, it is not shown anything of the installation's.
-        let by_header = self.multi_tenant && grant.org_id.is_some();
-        if self.kind.speaks_http() && grant.matchers.is_empty() && !by_header {
+        if self.kind.speaks_http() && grant.matchers.is_empty() && !grant.is_by_header(self) {
             source.org_id = None;
             source.credentials = Credentials::default();
             (source.tls.certificate, source.tls.key) = (None, None);
@@ -246,6 +245,11 @@ impl Source {
 }
 
 impl Grant {
+    /// Whether the source keeps the tenant apart by the header.
+    fn is_by_header(&self, source: &Source) -> bool {
+        source.multi_tenant && self.org_id.is_some()
+    }
+
     fn validate(&self, source: &Source, tenant: &str, key: &str) -> Result<(), Invalid> {
         let kind = source.kind;
         expect(
@@ -269,8 +273,7 @@ impl Grant {
                 "nothing: a database has no labels",
             );
         }
-        let by_header = source.multi_tenant && self.org_id.is_some();
-        let apart = own || by_header || !self.matchers.is_empty();
+        let apart = own || self.is_by_header(source) || !self.matchers.is_empty();
         expect(
             apart,
             key,

@@ -71,9 +71,8 @@ impl Heard {
     }
 }
 
-/// Lets few postmortems be drafted at a time: each reads a good part of a context. Cheap to clone.
-#[derive(Clone)]
-pub(super) struct Drafts(Arc<Semaphore>);
+/// Lets few postmortems be drafted at a time: each reads a good part of a context.
+pub struct Drafts(Arc<Semaphore>);
 
 impl Default for Drafts {
     fn default() -> Self {
@@ -281,14 +280,19 @@ impl Api {
         Err(Error::Unavailable { what: "the incident" })
     }
 
-    /// Closes at most `limit` incidents of which nothing was heard for long. What meets a change is left as it is now.
+    /// Closes at most `limit` incidents of which nothing was heard for long. What cannot be closed now is tried again.
     async fn end_unheard(&self, limit: u32) -> Result<u64> {
         let mut ended = 0;
         for known in self.0.store.unheard_incidents(now() - UNHEARD, limit).await? {
             let merged = all_ended(known.alerts);
             match self.change(&known.incident, &merged, Ending::Unheard).await {
+                Ok(_) => ended += 1,
+                // It was told of just now.
                 Err(Error::VersionMismatch { .. }) => {}
-                done => ended += u64::from(done.is_ok_and(|done| done.heard == Heard::Resolved)),
+                Err(error) => {
+                    let incident = known.incident.id;
+                    tracing::warn!(incident_id = %incident, %error, "incident could not be closed now");
+                }
             }
         }
         Ok(ended)
@@ -318,7 +322,7 @@ impl Api {
         caller.require(Scope::ContextsRead)?;
         let found = self.0.store.get_incident(caller.tenant_id, id).await;
         let known = found.or_missing("incident")?;
-        let permit = Arc::clone(&self.1.0).acquire_owned().await;
+        let permit = Arc::clone(&self.0.drafts.0).acquire_owned().await;
         let permit = permit.map_err(|closed| Error::Internal(closed.into()))?;
         let told = self.told(caller, known.incident.context_id).await?;
         let draft = tokio::task::spawn_blocking(move || {
